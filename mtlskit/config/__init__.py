@@ -1,0 +1,1 @@
+"""The configuration file and the flags, parsed once into frozen values."""

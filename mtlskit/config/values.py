@@ -1,0 +1,152 @@
+"""The configuration as frozen values. Operator strings become these once, at start-up, and nothing parses them again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import TypeAlias
+
+__all__ = [
+    "Endpoint",
+    "IdentityConfig",
+    "ListenAddress",
+    "Negotiation",
+    "Network",
+    "ProxyConfig",
+    "TcpAddress",
+    "Timeouts",
+    "TunnelConfig",
+    "TunnelKind",
+    "UnixAddress",
+    "Verify",
+    "VerifyMode",
+]
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+class TunnelKind(StrEnum):
+    """What a tunnel speaks."""
+
+    POSTGRES = "postgres"
+    TCP = "tcp"
+
+
+class Negotiation(StrEnum):
+    """How a Postgres upstream begins TLS: after an SSLRequest, or at once with ALPN (PostgreSQL 17 and later)."""
+
+    SSLREQUEST = "sslrequest"
+    DIRECT = "direct"
+
+
+class VerifyMode(StrEnum):
+    """What is checked of the server's certificate beyond its chain, which is always checked."""
+
+    FULL = "full"
+    CA = "ca"
+    NAME = "name"
+
+
+@dataclass(frozen=True)
+class Verify:
+    """A verification mode; `name` is set with `VerifyMode.NAME` only."""
+
+    mode: VerifyMode = VerifyMode.FULL
+    name: str | None = None
+
+    def __str__(self) -> str:
+        return f"name:{self.name}" if self.mode is VerifyMode.NAME else self.mode.value
+
+
+@dataclass(frozen=True)
+class TcpAddress:
+    """An address to listen on. `host` is an IP address or `localhost`, port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class UnixAddress:
+    """A unix socket to listen on. libpq finds it when its name is `.s.PGSQL.PORT`."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+ListenAddress: TypeAlias = TcpAddress | UnixAddress
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A host (name or IP address) and port to dial."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class IdentityConfig:
+    """Where a client identity lives on disk. `ca` are the trust anchors for the server (None: the system's roots)."""
+
+    name: str
+    cert: Path
+    key: Path
+    ca: Path | None = None
+    passphrase_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Deadlines of a tunnel, in seconds. Every one is finite."""
+
+    startup: float = 10.0
+    """A client's start-up packet must be complete by then."""
+    dial: float = 15.0
+    """DNS, TCP, SSLRequest and TLS together, over all addresses."""
+    login: float = 90.0
+    """From StartupMessage to the first ReadyForQuery. Longer than PostgreSQL's own authentication_timeout (60 s), so
+    that the server's own message reaches the client."""
+    linger: float = 300.0
+    """After one side has closed: how long the other may stay silent before the session is ended."""
+    drain: float = 30.0
+    """After SIGTERM: how long established sessions may go on."""
+
+
+@dataclass(frozen=True)
+class TunnelConfig:
+    """One tunnel: a local door, an upstream behind mutual TLS, and the identity that opens it."""
+
+    name: str
+    kind: TunnelKind
+    listen: ListenAddress
+    upstream: tuple[Endpoint, ...]
+    identity: IdentityConfig
+    verify: Verify = Verify()
+    negotiation: Negotiation = Negotiation.SSLREQUEST
+    pins: tuple[bytes, ...] = ()
+    """SHA-256 digests (32 bytes) of the server leaf's SubjectPublicKeyInfo; one must match, when any are given."""
+    allow_clients: tuple[Network, ...] = ()
+    """Who may connect, by address. Empty: loopback only (a wider bind is refused by the configuration)."""
+    allow_users: tuple[str, ...] = ()
+    """Local users (names or numeric ids) who may connect. Empty: any local user."""
+    max_connections: int = 1000
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+@dataclass(frozen=True)
+class ProxyConfig:
+    """All tunnels of one proxy process. `source` names the file, or None where flags described the only tunnel."""
+
+    tunnels: tuple[TunnelConfig, ...]
+    source: Path | None = None

@@ -1,0 +1,216 @@
+"""One root for every error that a person may see: a code, a sentence that says what happened, a hint that says what to do.
+
+The classes say whose fault it was, because that decides who is told and how: a `ConfigError` ends the command with
+status 2 before anything has started, an `UpstreamError` becomes an ErrorResponse to the client that was waiting, a
+`ClientError` closes one client and nothing else. Foreign exceptions (`OSError`, `ssl.SSLError`, `ValueError`) are
+mapped to these once, at the boundary where they arise, with ``raise … from exc``.
+
+The sentence stands on one line, names the file, field or peer, and never holds a secret. Each code has a section in
+``docs/reference/errors.md``, which a test keeps complete.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+__all__ = [
+    "ClientError",
+    "ClientLimitReached",
+    "ClientNotAllowed",
+    "ClientProtocolError",
+    "ClientTooSlow",
+    "Code",
+    "ConfigError",
+    "IdentityError",
+    "ListenError",
+    "MtlskitError",
+    "SandboxError",
+    "UpstreamError",
+    "UpstreamLost",
+    "UpstreamProtocolError",
+    "UpstreamRefusedUs",
+    "UpstreamTimeout",
+    "UpstreamUnreachable",
+    "UpstreamUntrusted",
+]
+
+
+class Code(StrEnum):
+    """The stable name of an error. Scripts may match on it; sentences may change."""
+
+    # Configuration and usage.
+    CONFIG_NOT_FOUND = "MTLS-CFG-001"
+    CONFIG_UNREADABLE = "MTLS-CFG-002"
+    CONFIG_SYNTAX = "MTLS-CFG-003"
+    CONFIG_UNKNOWN_KEY = "MTLS-CFG-004"
+    CONFIG_BAD_VALUE = "MTLS-CFG-005"
+    CONFIG_MISSING_KEY = "MTLS-CFG-006"
+    CONFIG_DUPLICATE_LISTENER = "MTLS-CFG-007"
+    CONFIG_OPEN_DOOR = "MTLS-CFG-008"
+    CONFIG_UNKNOWN_NAME = "MTLS-CFG-009"
+    CONFIG_MISSING_VARIABLE = "MTLS-CFG-010"
+    CONFIG_NOT_SUPPORTED = "MTLS-CFG-011"
+    USAGE = "MTLS-CFG-012"
+
+    # Keys, certificates and trust anchors on disk.
+    FILE_MISSING = "MTLS-ID-001"
+    FILE_UNREADABLE = "MTLS-ID-002"
+    PEM_WRONG_KIND = "MTLS-ID-003"
+    PEM_DAMAGED = "MTLS-ID-004"
+    PEM_TOO_LARGE = "MTLS-ID-005"
+    KEY_MISMATCH = "MTLS-ID-006"
+    CERTIFICATE_EXPIRED = "MTLS-ID-007"
+    CERTIFICATE_NOT_YET_VALID = "MTLS-ID-008"
+    CERTIFICATE_NOT_FOR_CLIENTS = "MTLS-ID-009"
+    KEY_ENCRYPTED = "MTLS-ID-010"
+    KEY_PASSPHRASE_WRONG = "MTLS-ID-011"
+    KEY_WEAK = "MTLS-ID-012"
+    KEY_EXPOSED = "MTLS-ID-013"
+    OPENSSL_REFUSED = "MTLS-ID-014"
+    CERTIFICATE_IS_CA = "MTLS-ID-015"
+
+    # Our own listeners.
+    LISTEN_PORT_IN_USE = "MTLS-LSN-001"
+    LISTEN_NOT_OUR_ADDRESS = "MTLS-LSN-002"
+    LISTEN_DENIED = "MTLS-LSN-003"
+    LISTEN_UNIX_PATH = "MTLS-LSN-004"
+    LISTEN_FAILED = "MTLS-LSN-005"
+
+    # Reaching the upstream: DNS and TCP.
+    DNS_FAILED = "MTLS-NET-001"
+    TCP_REFUSED = "MTLS-NET-002"
+    TCP_TIMEOUT = "MTLS-NET-003"
+    TCP_UNREACHABLE = "MTLS-NET-004"
+    TCP_RESET = "MTLS-NET-005"
+    UPSTREAM_CLOSED = "MTLS-NET-006"
+
+    # TLS with the upstream.
+    TLS_NOT_OFFERED = "MTLS-TLS-001"
+    TLS_BYTES_AFTER_ANSWER = "MTLS-TLS-002"
+    TLS_UNKNOWN_ANSWER = "MTLS-TLS-003"
+    TLS_CHAIN_NOT_TRUSTED = "MTLS-TLS-004"
+    TLS_NAME_MISMATCH = "MTLS-TLS-005"
+    TLS_SERVER_EXPIRED = "MTLS-TLS-006"
+    TLS_PIN_MISMATCH = "MTLS-TLS-007"
+    TLS_CLIENT_CERTIFICATE_REFUSED = "MTLS-TLS-008"
+    TLS_CLIENT_CERTIFICATE_REQUIRED = "MTLS-TLS-009"
+    TLS_CLIENT_CA_UNKNOWN = "MTLS-TLS-010"
+    TLS_CLIENT_CERTIFICATE_EXPIRED = "MTLS-TLS-011"
+    TLS_CLIENT_CERTIFICATE_REVOKED = "MTLS-TLS-012"
+    TLS_VERSION = "MTLS-TLS-013"
+    TLS_HANDSHAKE_FAILED = "MTLS-TLS-014"
+    TLS_TIMEOUT = "MTLS-TLS-015"
+    TLS_ALPN = "MTLS-TLS-016"
+
+    # The Postgres protocol, either side.
+    PG_STARTUP_TOO_LONG = "MTLS-PG-001"
+    PG_CLIENT_SPEAKS_TLS = "MTLS-PG-002"
+    PG_CLIENT_SPEAKS_HTTP = "MTLS-PG-003"
+    PG_CLIENT_RUBBISH = "MTLS-PG-004"
+    PG_CLIENT_VERSION = "MTLS-PG-005"
+    PG_CLIENT_TOO_SLOW = "MTLS-PG-006"
+    PG_CLIENT_TOO_MANY_NEGOTIATIONS = "MTLS-PG-007"
+    PG_SERVER_RUBBISH = "MTLS-PG-008"
+    PG_ONLY_CHANNEL_BINDING = "MTLS-PG-009"
+    PG_LOGIN_TIMEOUT = "MTLS-PG-010"
+    PG_CANCEL_BUSY = "MTLS-PG-011"
+
+    # The front door.
+    DOOR_ADDRESS = "MTLS-DOOR-001"
+    DOOR_USER = "MTLS-DOOR-002"
+    DOOR_USER_UNKNOWN = "MTLS-DOOR-003"
+    DOOR_FULL = "MTLS-DOOR-004"
+    DOOR_DRAINING = "MTLS-DOOR-005"
+
+    # The sandbox and the demo.
+    SANDBOX_EXTRA_MISSING = "MTLS-SBX-001"
+    SANDBOX_DIR = "MTLS-SBX-002"
+    SANDBOX_POSTGRES = "MTLS-SBX-003"
+    SANDBOX_GATEWAY = "MTLS-SBX-004"
+    DEMO_STEP_FAILED = "MTLS-SBX-005"
+
+
+class MtlskitError(Exception):
+    """The root. `sentence` says what happened, `hint` what to do next (may be empty), `code` is stable."""
+
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, code: Code, sentence: str, hint: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.sentence} [{self.code}]"
+
+
+class ConfigError(MtlskitError):
+    """A flag, a variable or a line of the configuration file is wrong. Nothing has started."""
+
+    exit_status = 2
+
+
+class IdentityError(MtlskitError):
+    """A key, certificate or trust anchor cannot be used."""
+
+    exit_status = 2
+
+
+class ListenError(MtlskitError):
+    """A listener of ours cannot be opened."""
+
+    exit_status = 2
+
+
+class UpstreamError(MtlskitError):
+    """The far side cannot be reached or used; the subclasses say how."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No TCP connection: DNS, refused, no route."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """A deadline ran out while dialling, in the handshake, or before the login was done."""
+
+
+class UpstreamUntrusted(UpstreamError):
+    """We refuse the server: its chain, its name or its pin is not what the configuration demands."""
+
+
+class UpstreamRefusedUs(UpstreamError):
+    """The server refuses us: a TLS alert about our certificate, or no TLS at all."""
+
+
+class UpstreamProtocolError(UpstreamError):
+    """The server sent what the protocol does not allow."""
+
+
+class UpstreamLost(UpstreamError):
+    """The connection ended before the session was established."""
+
+
+class ClientError(MtlskitError):
+    """One client's fault; the others do not notice."""
+
+
+class ClientProtocolError(ClientError):
+    """The client sent what the protocol does not allow."""
+
+
+class ClientNotAllowed(ClientError):
+    """The front door refuses this client."""
+
+
+class ClientTooSlow(ClientError):
+    """The client did not finish its start-up packet in time."""
+
+
+class ClientLimitReached(ClientError):
+    """The tunnel is full, or draining."""
+
+
+class SandboxError(MtlskitError):
+    """The sandbox cannot start or go on."""

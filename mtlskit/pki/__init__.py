@@ -1,0 +1,1 @@
+"""Keys, certificates and chains as objects: bytes in, facts out; no disk, no clock."""

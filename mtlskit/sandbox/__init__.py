@@ -1,0 +1,1 @@
+"""A small Private Space on the laptop: a real Postgres behind a gateway that demands mutual TLS."""
