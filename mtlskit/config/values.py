@@ -1,4 +1,4 @@
-"""The configuration as frozen values. Operator strings become these once, at start-up, and nothing parses them again."""
+"""The configuration as frozen values. Operator strings become these once, at start-up; nothing parses them again."""
 
 from __future__ import annotations
 

@@ -1,0 +1,146 @@
+"""`mtlskit proxy`: run tunnels, from the configuration file or from flags."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mtlskit.cli.options import LogFormat, LogOption, QuietOption, VerboseOption, log_sink
+from mtlskit.cli.render import reported
+
+if TYPE_CHECKING:
+    from mtlskit.config.values import ProxyConfig
+    from mtlskit.telemetry import Emit
+
+__all__ = ["EPILOG", "proxy"]
+
+EPILOG = """Examples:
+
+  mtlskit proxy                       every tunnel of ./mtlskit.toml
+
+  mtlskit proxy reporting             one of them
+
+  mtlskit proxy --listen 127.0.0.1:6432 --upstream db.example.com:5432 --cert client.crt --key client.key --ca root.crt
+
+Signals: SIGTERM and SIGINT let the sessions finish (a second one ends them), SIGHUP loads the certificates again."""
+
+
+def proxy(
+    tunnels: Annotated[
+        list[str] | None, typer.Argument(metavar="[TUNNEL]...", help="Tunnels of the file to run. Default: all.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="The file. Default: $MTLSKIT_CONFIG, ./mtlskit.toml, then the user's own."),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MTLSKIT_LISTEN", help="Run one tunnel without a file, on HOST:PORT (port 0: any) or unix:PATH."
+        ),
+    ] = None,
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="MTLSKIT_UPSTREAM", help="HOST:PORT or a postgres:// URL; repeat for several, tried in order."
+        ),
+    ] = None,
+    cert: Annotated[
+        str | None, typer.Option(envvar="MTLSKIT_CERT", help="The client certificate with its chain, PEM.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(envvar="MTLSKIT_KEY", help="Its private key, PEM.")] = None,
+    ca: Annotated[
+        str | None, typer.Option(envvar="MTLSKIT_CA", help="The CAs that the server is checked against, PEM.")
+    ] = None,
+    passphrase_file: Annotated[
+        str | None, typer.Option(envvar="MTLSKIT_PASSPHRASE_FILE", help="A file with the key's passphrase.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(envvar="MTLSKIT_KIND", help="postgres or tcp. Default: postgres.")] = None,
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MTLSKIT_VERIFY", help="full (chain and host name), ca (chain), or name:HOST. Default: full."
+        ),
+    ] = None,
+    negotiation: Annotated[
+        str | None, typer.Option(help="sslrequest, or direct for PostgreSQL 17 and later. Default: sslrequest.")
+    ] = None,
+    pin: Annotated[list[str] | None, typer.Option(help="sha256/BASE64 of the server's public key; repeatable.")] = None,
+    allow_client: Annotated[
+        list[str] | None, typer.Option(help="Who may connect, as CIDR; repeatable. Default: this host.")
+    ] = None,
+    allow_user: Annotated[
+        list[str] | None, typer.Option(help="Local users who may connect; repeatable. Default: all.")
+    ] = None,
+    max_connections: Annotated[int | None, typer.Option(help="Clients at once. Default: 1000.")] = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MTLSKIT_READY_FILE", help="Write the real addresses here, as JSON, when all listeners accept."
+        ),
+    ] = None,
+    log: LogOption = LogFormat.TEXT,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Take plain connections and forward them over mutual TLS."""
+    flags = {
+        "listen": listen,
+        "upstream": upstream,
+        "cert": cert,
+        "key": key,
+        "ca": ca,
+        "passphrase_file": passphrase_file,
+        "kind": kind,
+        "verify": verify,
+        "negotiation": negotiation,
+        "pins": pin,
+        "allow_clients": allow_client,
+        "allow_users": allow_user,
+        "max_connections": max_connections,
+    }
+    given = {name: value for name, value in flags.items() if value is not None and value != []}
+    with reported():
+        chosen = _from_flags(given, tunnels, config) if given else _from_file(config, tunnels or [])
+        _run(chosen, ready_file, log_sink(log, quiet=quiet, verbose=verbose))
+
+
+def _from_flags(given: dict[str, Any], tunnels: list[str] | None, config: Path | None) -> ProxyConfig:
+    from mtlskit.config.flags import FLAGS, config_from_flags
+    from mtlskit.errors import Code, ConfigError
+
+    if tunnels or config is not None:
+        what = f"TUNNEL {tunnels[0]}" if tunnels else f"--config {config}"
+        raise ConfigError(
+            Code.USAGE,
+            f"{what} and {FLAGS[next(iter(given))]} (or its environment variable) exclude each other",
+            "run the tunnels of a file, or describe one tunnel with flags",
+        )
+    required: dict[str, Any] = {"listen": None, "upstream": (), "cert": None, "key": None}
+    return config_from_flags(**(required | given), base=Path.cwd(), environ=os.environ)
+
+
+def _from_file(config: Path | None, tunnels: list[str]) -> ProxyConfig:
+    from mtlskit.config.loading import load_config, select
+    from mtlskit.config.locate import locate_config
+
+    path = locate_config(config, cwd=Path.cwd(), environ=os.environ)
+    return select(load_config(path, environ=os.environ), tunnels)
+
+
+def _run(config: ProxyConfig, ready_file: Path | None, emit: Emit) -> None:
+    import trio
+
+    from mtlskit.proxy.events import ProxyReady
+    from mtlskit.proxy.run import Proxy, run_proxy
+
+    def announce(proxy: Proxy) -> None:
+        emit(ProxyReady(tunnels=len(proxy.serving), failed=len(proxy.tunnels) - len(proxy.serving)))
+
+    async def serve() -> None:
+        await run_proxy(config, emit=emit, ready_path=ready_file, handle_signals=True, on_ready=announce)
+
+    trio.run(serve)

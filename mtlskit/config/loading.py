@@ -1,0 +1,129 @@
+"""From the file to `ProxyConfig`. Reading the file is the only contact with the disk: what it names is opened later."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from mtlskit.config.builder import Surroundings, build_tunnels
+from mtlskit.config.interpolate import interpolate_document
+from mtlskit.config.locate import WITHOUT_A_FILE
+from mtlskit.config.origins import FileOrigin, raise_first, spelled_key
+from mtlskit.config.values import ProxyConfig
+from mtlskit.errors import Code, ConfigError
+
+__all__ = ["LARGEST_FILE", "load_config", "parse_config", "select"]
+
+LARGEST_FILE = 1024 * 1024
+"""Bytes. A thousand tunnels take some 300 KiB; a larger file is a log or a dump named by mistake."""
+
+_PLACE = re.compile(r"\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
+
+
+def load_config(path: Path, *, environ: Mapping[str, str], platform: str = sys.platform) -> ProxyConfig:
+    """Read `path` and parse it; relative paths in it start at its folder.
+
+    Raises `ConfigError` with any of the codes CONFIG_NOT_FOUND to CONFIG_NOT_SUPPORTED.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError as exc:
+        raise ConfigError(Code.CONFIG_NOT_FOUND, f"{path}: there is no such file", WITHOUT_A_FILE) from exc
+    except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
+        reason = getattr(exc, "strerror", None) or str(exc)
+        raise ConfigError(
+            Code.CONFIG_UNREADABLE, f"{path}: cannot be read: {reason}", "check its kind and permissions: ls -ld PATH"
+        ) from exc
+    if len(content) > LARGEST_FILE:
+        raise ConfigError(
+            Code.CONFIG_UNREADABLE, f"{path}: larger than {LARGEST_FILE} bytes", "check that this is the right file"
+        )
+    return parse_config(_decode(content, path), source=path, environ=environ, platform=platform)
+
+
+def parse_config(text: str, *, source: Path, environ: Mapping[str, str], platform: str = sys.platform) -> ProxyConfig:
+    """Parse the text of a configuration file; `source` names it in errors, and relative paths start at its folder.
+
+    The disk is not touched. Raises `ConfigError` as `load_config` does.
+    """
+    document = _parse_toml(text, source)
+    origin = FileOrigin(source, text, document)
+    filled, problems = interpolate_document(document, environ, origin)
+    raise_first(problems)
+    around = Surroundings(origin=origin, base=source.absolute().parent, environ=environ, platform=platform)
+    tunnels = build_tunnels(filled, around)
+    if not tunnels:
+        raise ConfigError(
+            Code.CONFIG_MISSING_KEY,
+            f"{source}: there is no tunnel",
+            "add a table [tunnel.NAME] with kind, listen, upstream, cert, key and ca",
+        )
+    return ProxyConfig(tunnels=tunnels, source=source)
+
+
+def select(config: ProxyConfig, names: Sequence[str]) -> ProxyConfig:
+    """Keep only the tunnels called `names`, in the file's order; no names keep them all.
+
+    Raises `ConfigError` (CONFIG_UNKNOWN_NAME).
+    """
+    if not names:
+        return config
+    known = [tunnel.name for tunnel in config.tunnels]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name[:64], known, n=1)
+            meant = f'; did you mean "{near[0]}"?' if near else ""
+            where = f"{config.source}: " if config.source else ""
+            raise ConfigError(
+                Code.CONFIG_UNKNOWN_NAME,
+                f"{where}there is no tunnel {spelled_key(name)}{meant}",
+                f"the tunnels are {', '.join(known)}",
+            )
+    return replace(config, tunnels=tuple(tunnel for tunnel in config.tunnels if tunnel.name in names))
+
+
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        # "-sig": editors on Windows put a byte order mark in front, which TOML does not know.
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = content.count(b"\n", 0, exc.start) + 1
+        raise ConfigError(
+            Code.CONFIG_SYNTAX, f"{path}:{line}: not UTF-8 (byte 0x{content[exc.start]:02x})", "save the file as UTF-8"
+        ) from exc
+
+
+def _parse_toml(text: str, source: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        # The line and column are attributes from Python 3.14 on; before, they stand in the message alone.
+        message = str(exc)
+        place = _PLACE.search(message)
+        reason = (message[: place.start()] if place else message).strip()
+        if place and place["line"]:
+            line, column = int(place["line"]), int(place["column"])
+        else:
+            line, column = text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
+        raise _syntax(source, f"{source}:{line}:{column}: not TOML: {_one_line(reason)}") from exc
+    except RecursionError as exc:
+        raise _syntax(source, f"{source}: not usable: lists or tables are nested too deeply") from exc
+    except ValueError as exc:  # an integer beyond the interpreter's limit of digits
+        raise _syntax(source, f"{source}: not usable: a number has too many digits") from exc
+
+
+def _one_line(reason: str) -> str:
+    reason = reason if reason.isprintable() else reason.encode("unicode_escape").decode("ascii")
+    return reason if len(reason) <= 160 else f"{reason[:160]}…"
+
+
+def _syntax(source: Path, sentence: str) -> ConfigError:
+    return ConfigError(
+        Code.CONFIG_SYNTAX, sentence, 'texts stand in quotes: key = "value"; see https://toml.io/en/v1.0.0'
+    )

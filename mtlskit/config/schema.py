@@ -1,0 +1,177 @@
+"""The shape of `mtlskit.toml`: its keys and their TOML types. What the values mean is decided in `builder`.
+
+pydantic stays at this edge. Its error messages repeat what was given, so only their kind and place are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from mtlskit.config.origins import Origin, ValuePath, problem, spelled_key
+from mtlskit.errors import Code, ConfigError
+
+__all__ = ["EXAMPLES", "Document", "IdentityTable", "TimeoutsTable", "TunnelTable", "check_shape"]
+
+
+def _text_or_texts(value: Any) -> Any:
+    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+        return value
+    raise PydanticCustomError("kind", 'must be a text in quotes or a list of them: "…" or ["…", "…"]')
+
+
+def _names_or_numbers(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(item, str | int) and not isinstance(item, bool) for item in value):
+        return value
+    raise PydanticCustomError("kind", 'must be a list of names or numbers: ["tableau", 1001]')
+
+
+def _text_or_number(value: Any) -> Any:
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return value
+    raise PydanticCustomError("kind", 'must be a duration: "10s", "1h30m", or a number of seconds')
+
+
+Duration = Annotated[Any, AfterValidator(_text_or_number)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, frozen=True)
+
+
+class IdentityTable(_Table):
+    """`[identity.NAME]`."""
+
+    issuer: str = "files"
+    cert: str
+    key: str
+    ca: str | None = None
+    passphrase_file: str | None = None
+
+
+class TimeoutsTable(_Table):
+    """`timeouts` of a tunnel; what is absent keeps the default of `Timeouts`."""
+
+    startup: Duration = None
+    dial: Duration = None
+    login: Duration = None
+    linger: Duration = None
+    drain: Duration = None
+
+
+class TunnelTable(_Table):
+    """`[tunnel.NAME]`."""
+
+    kind: str
+    listen: str
+    upstream: Annotated[Any, AfterValidator(_text_or_texts)]
+    identity: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    ca: str | None = None
+    passphrase_file: str | None = None
+    verify: str = "full"
+    negotiation: str | None = None
+    pins: list[str] = Field(default_factory=list)
+    allow_clients: list[str] = Field(default_factory=list)
+    allow_users: Annotated[Any, AfterValidator(_names_or_numbers)] = Field(default_factory=list)
+    max_connections: int = 1000
+    timeouts: TimeoutsTable = TimeoutsTable()
+
+
+class Document(_Table):
+    """The whole file."""
+
+    identity: dict[str, IdentityTable] = Field(default_factory=dict)
+    tunnel: dict[str, TunnelTable] = Field(default_factory=dict)
+
+
+EXAMPLES: Mapping[str, str] = MappingProxyType(
+    {
+        "kind": '"postgres"',
+        "listen": '"127.0.0.1:6432"',
+        "upstream": '"${DATABASE_URL}"',
+        "cert": '"client.pem"',
+        "key": '"client.key"',
+        "ca": '"server-ca.pem"',
+    }
+)
+"""What to write for a key that is missing, in TOML."""
+
+_SENTENCES: Mapping[str, str] = MappingProxyType(
+    {
+        "string_type": "must be a text in quotes",
+        "int_type": "must be a whole number",
+        "list_type": 'must be a list: ["…", "…"]',
+    }
+)
+
+
+def check_shape(document: Mapping[str, object], origin: Origin) -> Document:
+    """Check keys and types of `document`.
+
+    Raises `ConfigError` for the problem that stands first: CONFIG_UNKNOWN_KEY, CONFIG_MISSING_KEY or CONFIG_BAD_VALUE.
+    """
+    try:
+        return Document.model_validate(document)
+    except ValidationError as exc:
+        found = exc.errors(include_url=False, include_context=False, include_input=False)
+        # Only the one that is raised is put into words: a large file can hold a hundred thousand of them.
+        first = min(found, key=lambda details: origin.order(details["loc"]))
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        told = _tell(first, origin)
+        raise ConfigError(told.code, f"{told.sentence}{more}", told.hint) from exc
+
+
+def _tell(details: ErrorDetails, origin: Origin) -> ConfigError:
+    path: ValuePath = details["loc"]
+    key = str(path[-1])
+    match details["type"]:
+        case "extra_forbidden":
+            return _unknown_key(path, origin)
+        case "missing":
+            return problem(
+                origin,
+                path[:-1],
+                f"{origin.name_of(key)} is missing",
+                f"add {origin.spell(key, EXAMPLES[key])}",
+                code=Code.CONFIG_MISSING_KEY,
+            )
+        case "kind":
+            return problem(origin, path, details["msg"])
+        case "model_type" if len(path) == 2:
+            return problem(origin, path, "must be a table", f"begin it with [{path[0]}.NAME] on a line of its own")
+        case "model_type":
+            return problem(origin, path, "must be a table", f'write {key} = {{ startup = "10s" }}')
+        case "dict_type":
+            return problem(origin, path, "must be a table of tables", f"write [{key}.NAME], with single brackets")
+        case other:
+            return problem(origin, path, _SENTENCES.get(other, "is not of the expected kind"))
+
+
+def _unknown_key(path: ValuePath, origin: Origin) -> ConfigError:
+    key = str(path[-1])[:64]
+    allowed = _keys_around(path)
+    near = get_close_matches(key, allowed, n=1)
+    meant = f'; did you mean "{near[0]}"?' if near else ""
+    hint = f"the keys here are {', '.join(allowed)}"
+    if not near and len(path) == 1 and key in TunnelTable.model_fields:
+        hint = f"{spelled_key(key)} belongs below a line [tunnel.NAME]"
+    return problem(origin, path, f"unknown key{meant}", hint, code=Code.CONFIG_UNKNOWN_KEY)
+
+
+def _keys_around(path: ValuePath) -> list[str]:
+    match path:
+        case (_,):
+            return list(Document.model_fields)
+        case ("identity", _, _):
+            return list(IdentityTable.model_fields)
+        case ("tunnel", _, "timeouts", _):
+            return list(TimeoutsTable.model_fields)
+        case _:
+            return list(TunnelTable.model_fields)

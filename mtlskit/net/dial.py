@@ -1,0 +1,262 @@
+"""Dialling an upstream: DNS, TCP (happy eyeballs), the question for TLS, the handshake, the pins; all under deadlines.
+
+Endpoints are tried in the order in which they are written, as libpq does, and each has its share of the time that is
+left, so that a black hole at the front does not eat the time of those behind it. When all have failed, the error of
+the one that came furthest is raised, and its sentence names them all.
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import trio
+from cryptography import x509
+
+from mtlskit.config.values import Endpoint, Negotiation, TunnelKind, VerifyMode
+from mtlskit.errors import (
+    Code,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamRefusedUs,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+    UpstreamUntrusted,
+)
+from mtlskit.net.faults import closed_early, dns_fault, tcp_fault, tls_fault
+from mtlskit.net.identity import IdentitySnapshot
+from mtlskit.net.sockets import tune
+from mtlskit.net.tls import TlsConnection, TlsEngine
+from mtlskit.pki.certificates import spki_sha256
+from mtlskit.wire.postgres.messages import SSL_REQUEST
+
+__all__ = ["POSTGRES_ALPN", "Dialler", "Route", "Upstream"]
+
+POSTGRES_ALPN = "postgresql"
+"""The ALPN name that direct TLS demands (PostgreSQL documentation, protocol flow, "SSL Session Encryption")."""
+
+_EYEBALLS_DELAY = 0.25
+"""Seconds before the next address is tried beside the first (RFC 8305 section 5)."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """The very address that a connection reached, and the endpoint it stands for; a cancel travels it again."""
+
+    endpoint: Endpoint
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        if self.address == self.endpoint.host:
+            return str(self.endpoint)
+        return f"{self.endpoint} ({self.address})"
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A connection that has finished its TLS handshake, and the identity that it was made with."""
+
+    tls: TlsConnection
+    route: Route
+    identity: IdentitySnapshot
+
+
+@dataclass(frozen=True)
+class Dialler:
+    """How a tunnel reaches its upstream. `pins` are SHA-256 digests of SubjectPublicKeyInfo."""
+
+    kind: TunnelKind
+    endpoints: tuple[Endpoint, ...]
+    negotiation: Negotiation
+    pins: tuple[bytes, ...]
+    timeout: float
+
+    async def dial(self, identity: IdentitySnapshot) -> Upstream:
+        """Connect to the first endpoint that takes us. Raises UpstreamError within `timeout` seconds."""
+        deadline = trio.current_time() + self.timeout
+        failures: list[UpstreamError] = []
+        for index, endpoint in enumerate(self.endpoints):
+            share = (deadline - trio.current_time()) / (len(self.endpoints) - index)
+            try:
+                return await self._within(share, endpoint, identity, Route(endpoint, endpoint.host, endpoint.port))
+            except UpstreamError as exc:
+                failures.append(exc)
+        raise _worst(failures)
+
+    async def dial_route(self, route: Route, identity: IdentitySnapshot) -> Upstream:
+        """Connect to one address again, for a cancel. Raises UpstreamError within `timeout` seconds."""
+        return await self._within(self.timeout, route.endpoint, identity, route)
+
+    async def resolve(self) -> set[Route]:
+        """Every address that the endpoints have now. Raises UpstreamError if none of them resolves."""
+        routes: set[Route] = set()
+        failure: UpstreamError | None = None
+        for endpoint in self.endpoints:
+            try:
+                with trio.fail_after(self.timeout):
+                    found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=trio.socket.SOCK_STREAM)
+            except OSError as exc:
+                failure = dns_fault(endpoint.host, exc)
+            except trio.TooSlowError:
+                failure = dns_fault(endpoint.host, TimeoutError("the resolver does not answer"))
+            else:
+                routes |= {Route(endpoint, *address[:2]) for *_, address in found}
+        if not routes and failure is not None:
+            raise failure
+        return routes
+
+    async def _within(self, seconds: float, endpoint: Endpoint, identity: IdentitySnapshot, target: Route) -> Upstream:
+        progress = _Progress(str(endpoint))
+        with trio.move_on_after(max(seconds, 0.001)):
+            return await self._connect(endpoint, identity, target, progress)
+        raise progress.too_slow(seconds)
+
+    async def _connect(
+        self, endpoint: Endpoint, identity: IdentitySnapshot, target: Route, progress: _Progress
+    ) -> Upstream:
+        sock = await _open(target, endpoint)
+        try:
+            route = Route(endpoint, *sock.getpeername()[:2])
+            progress.where = str(route)
+            tune(sock)
+            if self.kind is TunnelKind.POSTGRES and self.negotiation is Negotiation.SSLREQUEST:
+                progress.stage = "answer the SSLRequest"
+                await _ask_for_tls(sock, str(route))
+            progress.stage = "finish the TLS handshake"
+            tls = await self._handshake(sock, endpoint, identity, str(route))
+        except BaseException:
+            sock.close()
+            raise
+        return Upstream(tls, route, identity)
+
+    async def _handshake(
+        self, sock: trio.socket.SocketType, endpoint: Endpoint, identity: IdentitySnapshot, where: str
+    ) -> TlsConnection:
+        verify = identity.verify
+        name = verify.name if verify.mode is VerifyMode.NAME else endpoint.host
+        if verify.mode is VerifyMode.CA and _is_address(endpoint.host):
+            name = None  # SNI carries names only (RFC 6066 section 3), and no name is checked
+        tls = TlsConnection(sock, TlsEngine(identity.context, server_hostname=name))
+        try:
+            await tls.handshake()
+        except ssl.SSLError as exc:
+            raise tls_fault(where, exc, verify) from exc
+        except OSError as exc:
+            raise tcp_fault(where, exc) from exc
+        self._check_pins(tls.engine, where)
+        if self.negotiation is Negotiation.DIRECT and tls.engine.alpn != POSTGRES_ALPN:
+            raise UpstreamProtocolError(
+                Code.TLS_ALPN,
+                f"{where} did not agree to ALPN `{POSTGRES_ALPN}`",
+                'direct TLS needs PostgreSQL 17 or later; use negotiation = "sslrequest"',
+            )
+        return tls
+
+    def _check_pins(self, engine: TlsEngine, where: str) -> None:
+        if not self.pins:
+            return
+        leaf = engine.peer_certificate()
+        if leaf is None or spki_sha256(x509.load_der_x509_certificate(leaf)) not in self.pins:
+            raise UpstreamUntrusted(
+                Code.TLS_PIN_MISMATCH,
+                f"{where} presents a key that matches none of the {len(self.pins)} configured pins",
+                "if the server's key was replaced on purpose, add the new pin beside the old one",
+            )
+
+
+class _Progress:
+    """How far an attempt came, for the sentence when its time is up."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.stage = ""
+
+    def too_slow(self, seconds: float) -> UpstreamError:
+        if not self.stage:
+            return UpstreamTimeout(
+                Code.TCP_TIMEOUT,
+                f"{self.where} did not accept a TCP connection within {seconds:.3g} s",
+                "silence usually means a firewall or an IP allowlist: check that this host's external IP is on it",
+            )
+        return UpstreamTimeout(
+            Code.TLS_TIMEOUT,
+            f"{self.where} did not {self.stage} within {seconds:.3g} s",
+            "the server or something before it accepts connections but does not answer: look at its load and its log",
+        )
+
+
+async def _open(target: Route, endpoint: Endpoint) -> trio.socket.SocketType:
+    try:
+        stream = await trio.open_tcp_stream(target.address, target.port, happy_eyeballs_delay=_EYEBALLS_DELAY)
+    except trio.socket.gaierror as exc:
+        raise dns_fault(endpoint.host, exc) from exc
+    except OSError as exc:
+        raise tcp_fault(str(endpoint), _first_cause(exc)) from exc
+    return stream.socket
+
+
+def _first_cause(exc: OSError) -> OSError:
+    """Trio gathers the failures of all addresses of a name in an exception group; the first tells enough."""
+    cause = exc.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause if isinstance(cause, OSError) else exc
+
+
+async def _ask_for_tls(sock: trio.socket.SocketType, where: str) -> None:
+    """SSLRequest, and nothing but an `S` as its answer (PostgreSQL documentation, protocol flow)."""
+    try:
+        sent = 0
+        while sent < len(SSL_REQUEST):
+            sent += await sock.send(SSL_REQUEST[sent:])
+        answer = await sock.recv(64)
+    except OSError as exc:
+        raise tcp_fault(where, exc) from exc
+    if answer == b"S":
+        return
+    if not answer:
+        raise closed_early(where, "after the SSLRequest")
+    if answer[:1] == b"S":
+        # CVE-2021-23222: what was put there before the encryption must not be read as if it came through it.
+        raise UpstreamProtocolError(
+            Code.TLS_BYTES_AFTER_ANSWER,
+            f"{where} sent bytes between its answer to the SSLRequest and the TLS handshake",
+            "something between here and the server is injecting data; do not send a password through it",
+        )
+    if answer[:1] == b"N":
+        raise UpstreamRefusedUs(
+            Code.TLS_NOT_OFFERED,
+            f"{where} does not offer TLS",
+            "mtlskit never falls back to plain text: switch TLS on at the server (ssl = on), or check the port",
+        )
+    if answer[:1] == b"E":
+        # Its text is not shown: whoever sits between could have written it (CVE-2024-10977).
+        raise UpstreamRefusedUs(
+            Code.TLS_UNKNOWN_ANSWER,
+            f"{where} answered the SSLRequest with an error",
+            "the server may be out of processes or very old: look at its log",
+        )
+    raise UpstreamProtocolError(
+        Code.TLS_UNKNOWN_ANSWER, f"{where} does not speak the Postgres protocol", "check the host and the port"
+    )
+
+
+def _is_address(host: str) -> bool:
+    with suppress(ValueError):
+        ip_address(host)
+        return True
+    return False
+
+
+def _worst(failures: list[UpstreamError]) -> UpstreamError:
+    """The failure that came furthest: a refused certificate tells more than a closed port."""
+    best = max(failures, key=lambda failure: not isinstance(failure, UpstreamUnreachable | UpstreamTimeout))
+    if len(failures) == 1:
+        return best
+    others = "; ".join(failure.sentence for failure in failures if failure is not best)
+    error = type(best)(best.code, f"{best.sentence} (also tried: {others})", best.hint)
+    error.__cause__ = best
+    return error

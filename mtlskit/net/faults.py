@@ -1,0 +1,123 @@
+"""Where foreign exceptions of the upstream side become ours: `OSError` and `ssl.SSLError` in, `UpstreamError` out.
+
+`where` names the peer in the sentence: the host and port as configured, and the address that was tried.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+
+from mtlskit.config.values import Verify, VerifyMode
+from mtlskit.errors import (
+    Code,
+    UpstreamError,
+    UpstreamLost,
+    UpstreamRefusedUs,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+    UpstreamUntrusted,
+)
+from mtlskit.wire.alerts import meaning_of
+
+__all__ = ["closed_early", "dns_fault", "tcp_fault", "tls_fault"]
+
+_ALLOWLIST_HINT = "check that this host's external IP is on the allowlist of the database, and that it is up"
+
+# Codes of X509_verify_cert that concern the leaf itself (openssl-verification-options(1)).
+_EXPIRED = frozenset({9, 10})
+_OTHER_NAME = frozenset({62, 63, 64})
+
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+_NO_COMMON_GROUND = frozenset({"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE"})
+
+
+def dns_fault(host: str, exc: OSError) -> UpstreamError:
+    """A name that does not resolve."""
+    reason = exc.strerror or str(exc)
+    return UpstreamUnreachable(
+        Code.DNS_FAILED,
+        f"{host} cannot be resolved: {reason}",
+        f"check the spelling and the resolver: `getent hosts {host}`",
+    )
+
+
+def tcp_fault(where: str, exc: OSError) -> UpstreamError:
+    """No TCP connection, or one that broke."""
+    if isinstance(exc, socket.gaierror):
+        return dns_fault(where, exc)
+    if exc.errno == errno.ECONNREFUSED:
+        return UpstreamUnreachable(
+            Code.TCP_REFUSED, f"{where} refused the connection", "nothing listens there: check the host and the port"
+        )
+    if exc.errno == errno.ETIMEDOUT:
+        return UpstreamTimeout(Code.TCP_TIMEOUT, f"{where} did not answer", _ALLOWLIST_HINT)
+    if exc.errno in (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED):
+        return UpstreamLost(Code.TCP_RESET, f"{where} reset the connection", _ALLOWLIST_HINT)
+    return UpstreamUnreachable(
+        Code.TCP_UNREACHABLE,
+        f"{where} cannot be reached: {exc.strerror or exc}",
+        "check the route and the firewall of this host",
+    )
+
+
+def closed_early(where: str, when: str) -> UpstreamError:
+    """The connection ended without a word. `when` completes "closed the connection …"."""
+    return UpstreamLost(
+        Code.UPSTREAM_CLOSED,
+        f"{where} closed the connection {when} without saying why",
+        "a server may do so when it refuses the client certificate or this host's IP: look at both, and at its log",
+    )
+
+
+def tls_fault(where: str, exc: ssl.SSLError, verify: Verify) -> UpstreamError:
+    """A handshake that failed, or an alert that came after it."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return _verification_fault(where, exc, verify)
+    if isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return closed_early(where, "during the TLS handshake")
+    reason = exc.reason or ""
+    meaning = meaning_of(reason)
+    if meaning is not None:
+        return UpstreamRefusedUs(meaning.code, f"{where} refused the handshake: {meaning.sentence_part}", meaning.hint)
+    if reason in _NOT_TLS:
+        return UpstreamRefusedUs(
+            Code.TLS_HANDSHAKE_FAILED,
+            f"{where} does not speak TLS there",
+            "check the port, and for Postgres whether `negotiation` fits the server (direct TLS needs PostgreSQL 17)",
+        )
+    if reason in _NO_COMMON_GROUND:
+        return UpstreamRefusedUs(
+            Code.TLS_VERSION,
+            f"{where} speaks no TLS version that we accept (1.2 and 1.3)",
+            "update the server's TLS settings (ssl_min_protocol_version in PostgreSQL)",
+        )
+    return UpstreamRefusedUs(
+        Code.TLS_HANDSHAKE_FAILED,
+        f"{where}: the TLS handshake failed: {reason or exc}",
+        "the server's log usually names the other half of the reason",
+    )
+
+
+def _verification_fault(where: str, exc: ssl.SSLCertVerificationError, verify: Verify) -> UpstreamError:
+    said = exc.verify_message.rstrip(".")
+    if exc.verify_code in _OTHER_NAME:
+        expected = verify.name if verify.mode is VerifyMode.NAME else where
+        return UpstreamUntrusted(
+            Code.TLS_NAME_MISMATCH,
+            f"{where} presents a certificate for another name than {expected}: {said}",
+            'if this is the right server, set verify = "name:THE-NAME-IN-ITS-CERTIFICATE", or verify = "ca" where only '
+            "its CA counts",
+        )
+    if exc.verify_code in _EXPIRED:
+        return UpstreamUntrusted(
+            Code.TLS_SERVER_EXPIRED,
+            f"{where} presents a chain that is outside its dates: {said}",
+            "check this host's clock with `date -u`; if it is right, the server's certificate must be renewed",
+        )
+    return UpstreamUntrusted(
+        Code.TLS_CHAIN_NOT_TRUSTED,
+        f"{where} presents a chain that we do not trust: {said}",
+        "name the server's own CA with `ca` (--ca); for Heroku it is the PREFIXroot.crt of the downloaded bundle",
+    )

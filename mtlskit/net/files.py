@@ -1,0 +1,73 @@
+"""Reading small files that somebody may be replacing: each is read once, whole, within a bound."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from mtlskit.errors import Code, IdentityError
+
+__all__ = ["MAX_FILE", "read_private", "read_public"]
+
+MAX_FILE = 1 << 20
+"""Bytes. A bundle of all of Mozilla's roots is about 220 KiB; a megabyte that is no bundle is a mistake."""
+
+
+def read_public(path: Path, what: str) -> bytes:
+    """The bytes of a certificate file. `what` names its part in the error, e.g. ``client certificate``.
+
+    Raises IdentityError: missing, unreadable, not a plain file, too large.
+    """
+    return _read(path, what, private=False)
+
+
+def read_private(path: Path, what: str) -> bytes:
+    """The bytes of a file that holds a secret; refused when every user of the host may read it.
+
+    Raises IdentityError, as `read_public`, and when the file is readable or writable by others.
+    """
+    return _read(path, what, private=True)
+
+
+def _read(path: Path, what: str, *, private: bool) -> bytes:
+    try:
+        with path.open("rb") as file:
+            # The checks look at the opened file, not at the path, which may point elsewhere by now.
+            _check(os.fstat(file.fileno()), path, what, private=private)
+            data = file.read(MAX_FILE + 1)
+    except FileNotFoundError as exc:
+        raise IdentityError(
+            Code.FILE_MISSING,
+            f"{path}: the {what} does not exist",
+            f"check the path, or create it; see `ls -l {path.parent}`",
+        ) from exc
+    except IsADirectoryError as exc:
+        raise IdentityError(
+            Code.FILE_UNREADABLE, f"{path}: the {what} is a folder, not a file", "name the PEM file itself"
+        ) from exc
+    except OSError as exc:
+        raise IdentityError(
+            Code.FILE_UNREADABLE,
+            f"{path}: the {what} cannot be read: {exc.strerror or exc}",
+            f"give the user that runs mtlskit the right to read it; see `ls -l {path}`",
+        ) from exc
+    if len(data) > MAX_FILE:
+        raise IdentityError(
+            Code.PEM_TOO_LARGE,
+            f"{path}: the {what} is larger than {MAX_FILE} bytes",
+            "name a PEM file; this is something else",
+        )
+    return data
+
+
+def _check(status: os.stat_result, path: Path, what: str, *, private: bool) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise IdentityError(Code.FILE_UNREADABLE, f"{path}: the {what} is not a plain file", "name the PEM file itself")
+    if private and os.name == "posix" and status.st_mode & 0o007:
+        mode = stat.S_IMODE(status.st_mode)
+        raise IdentityError(
+            Code.KEY_EXPOSED,
+            f"{path}: the {what} is open to every user of this host (mode {mode:04o})",
+            f"chmod 600 {path} (or 640 with a group of its own)",
+        )

@@ -1,0 +1,143 @@
+"""Identity snapshots: the files of an identity, read once, checked, and turned into one `ssl.SSLContext`.
+
+The bytes that were checked are the bytes that OpenSSL loads. `SSLContext.load_cert_chain` takes paths only, and
+reading certificate and key a second time through a link that is being switched pairs an old certificate with a new
+key. So what was checked is handed over in an anonymous memory file on Linux, and elsewhere in a private file, with the
+key encrypted under a password that is thrown away.
+
+A snapshot is immutable. A reload makes a new one, and swaps one reference when everything has been checked.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mtlskit.config.values import IdentityConfig, Verify, VerifyMode
+from mtlskit.errors import Code, IdentityError
+from mtlskit.net.files import read_private, read_public
+from mtlskit.pki.certificates import certificates_pem
+from mtlskit.pki.identity import CheckedPair, check_anchors, check_pair
+from mtlskit.pki.keys import private_key_pem
+
+__all__ = ["IdentitySnapshot", "load_snapshot"]
+
+
+@dataclass(frozen=True)
+class IdentitySnapshot:
+    """A checked client identity with the context that uses it."""
+
+    name: str
+    pair: CheckedPair
+    context: ssl.SSLContext
+    verify: Verify
+    warnings: tuple[str, ...]
+
+    @property
+    def serial(self) -> str:
+        """The leaf's serial number, hexadecimal."""
+        return self.pair.serial
+
+    @property
+    def not_after(self) -> datetime:
+        """When the leaf ends, UTC."""
+        return self.pair.not_after
+
+
+def load_snapshot(
+    config: IdentityConfig, *, verify: Verify, alpn: tuple[str, ...] = (), now: datetime | None = None
+) -> IdentitySnapshot:
+    """Read the identity's files once, check them, and make the context. Blocks on the disk for milliseconds.
+
+    Raises IdentityError, naming the file.
+    """
+    now = now or datetime.now(UTC)
+    # Links are resolved once, for both files: a `current` that is switched in between must not mix two versions.
+    cert_path, key_path = _resolve_together(config.cert, config.key)
+    cert_pem = read_public(cert_path, "client certificate")
+    key_pem = read_private(key_path, "private key")
+    passphrase = None
+    if config.passphrase_file is not None:
+        passphrase = read_private(config.passphrase_file, "passphrase").rstrip(b"\r\n")
+    pair = check_pair(
+        cert_pem, key_pem, now=now, cert_source=str(config.cert), key_source=str(config.key), passphrase=passphrase
+    )
+    anchors_pem = None
+    if config.ca is not None:
+        anchors_pem = certificates_pem(
+            check_anchors(read_public(config.ca, "CA file"), now=now, source=str(config.ca))
+        ).decode("ascii")
+    context = _context(pair, anchors_pem, verify, alpn, source=config.cert)
+    return IdentitySnapshot(config.name, pair, context, verify, pair.warnings)
+
+
+def _resolve_together(cert: Path, key: Path) -> tuple[Path, Path]:
+    """Follow links of the two files' common folder once, so that both come from the same version of it."""
+    if cert.parent == key.parent:
+        try:
+            folder = cert.parent.resolve(strict=True)
+        except OSError:
+            return cert, key  # the read that follows says what is wrong, with the path that the user wrote
+        if folder != cert.parent.absolute():
+            return folder / cert.name, folder / key.name
+    return cert, key
+
+
+def _context(
+    pair: CheckedPair, anchors_pem: str | None, verify: Verify, alpn: tuple[str, ...], *, source: Path
+) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # Set and not inherited: Python 3.13 changed the defaults of some constructors, and its strict mode refuses
+    # roots without keyUsage, which every database server accepts.
+    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
+    context.check_hostname = verify.mode is not VerifyMode.CA
+    context.verify_mode = ssl.CERT_REQUIRED
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    if anchors_pem is not None:
+        context.load_verify_locations(cadata=anchors_pem)
+    elif verify.mode is VerifyMode.FULL:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    else:
+        raise IdentityError(
+            Code.FILE_MISSING,
+            f'{source}: verify = "{verify}" needs a CA file of its own',
+            'name it with `ca = "…"` (or --ca); with the system\'s roots any public certificate would pass',
+        )
+    try:
+        with _key_material(pair) as (path, password):
+            context.load_cert_chain(path, password=password)
+    except ssl.SSLError as exc:
+        raise IdentityError(
+            Code.OPENSSL_REFUSED,
+            f"{source}: OpenSSL refuses this certificate and key: {exc.reason or exc}",
+            "EE_KEY_TOO_SMALL or CA_MD_TOO_WEAK: this system's security level wants a stronger key or signature",
+        ) from exc
+    return context
+
+
+@contextmanager
+def _key_material(pair: CheckedPair) -> Iterator[tuple[str, bytes | None]]:
+    """A path that OpenSSL can load the pair from, and the password for it."""
+    chain = certificates_pem(pair.chain)
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
+        descriptor = os.memfd_create("mtlskit-identity", os.MFD_CLOEXEC)
+        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(chain + private_key_pem(pair.key))
+            yield f"/proc/self/fd/{descriptor}", None
+        return
+    password = secrets.token_hex(32).encode("ascii")
+    # mkdtemp makes the folder 0700.
+    with tempfile.TemporaryDirectory(prefix="mtlskit-") as folder:
+        path = Path(folder) / "identity.pem"
+        path.write_bytes(chain + private_key_pem(pair.key, password))
+        yield str(path), password

@@ -1,0 +1,233 @@
+"""The thread that moves the bytes of all established sessions, and its door from trio.
+
+One selector watches the sockets of every `Pair`. Trio tasks never touch them: they send commands (start, abort, stop)
+through a queue and a wake-up socket, and are told through `TrioToken.run_sync_soon` when their session has finished.
+
+The GIL is shared with trio's thread. A thread that computes keeps it for the *switch interval*, 5 ms by default, and a
+relay that becomes runnable meanwhile waits that long; so the interval is shortened while a relay runs.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from mtlskit.net.relay.pair import Buffers, End, HandOver, Outcome, Pair
+
+__all__ = ["SWITCH_INTERVAL", "Relay"]
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds. Ten times shorter than Python's default: see the module's text."""
+
+_STOP_PATIENCE = 10.0
+"""Seconds that stopping waits for the thread, which only has sockets to close."""
+
+
+class Relay:
+    """Moves the bytes of established sessions in one thread. Use as an async context manager under trio.
+
+    Leaving the block aborts the sessions that are left and ends the thread.
+    """
+
+    def __init__(self, *, selector_factory: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector) -> None:
+        self._selector = selector_factory()
+        self._commands: deque[Callable[[], None]] = deque()
+        self._buffers = Buffers()
+        self._pairs: set[Pair] = set()
+        self._ending: set[Pair] = set()
+        """The sessions that have a deadline; nearly always empty."""
+        self._stopping = False
+        self._dead = False
+        self._wake_out, self._wake_in = socket.socketpair()
+        self._wake_out.setblocking(False)
+        self._wake_in.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name="mtlskit-relay", daemon=True)
+        self._old_interval = sys.getswitchinterval()
+
+    async def __aenter__(self) -> Self:
+        self._old_interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(SWITCH_INTERVAL, self._old_interval))
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._submit(self._stop)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._thread.join, _STOP_PATIENCE)
+        sys.setswitchinterval(self._old_interval)
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are being moved now."""
+        return len(self._pairs)
+
+    async def run(self, handover: HandOver) -> Outcome:
+        """Move one session until it ends. The sockets belong to the relay from this call on, whatever happens.
+
+        Cancelling aborts the session and waits until its sockets are closed.
+        """
+        token = trio.lowlevel.current_trio_token()
+        finished = trio.Event()
+
+        def report() -> None:
+            # Trio may have gone when a thread of a crashed program gets here.
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(finished.set)
+
+        pair = Pair(handover, report)
+        self._submit(lambda: self._start(pair))
+        try:
+            await finished.wait()
+        finally:
+            if not finished.is_set():
+                self._submit(lambda: self._abort(pair))
+                with trio.CancelScope(shield=True):
+                    await finished.wait()
+        return pair.outcome
+
+    # From trio's thread.
+
+    def _submit(self, command: Callable[[], None]) -> None:
+        self._commands.append(command)
+        if self._dead:
+            # The thread has ended (its `finally` has run, or will not look at the queue again): do its work here.
+            self._run_commands()
+            return
+        # A full pipe means that a wake-up is on its way already; a closed one, that the thread has just ended.
+        with suppress(BlockingIOError, InterruptedError, OSError):
+            self._wake_in.send(b"\0")
+
+    # In the relay's thread.
+
+    def _start(self, pair: Pair) -> None:
+        if self._dead or self._stopping:
+            pair.abort()
+            pair.close()
+            pair.on_finished()
+            return
+        self._pairs.add(pair)
+        self._guarded(pair, lambda: pair.start(self._buffers, time.monotonic()))
+
+    def _abort(self, pair: Pair) -> None:
+        if not pair.finished:
+            pair.abort()
+            self._settle(pair)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _run(self) -> None:
+        self._selector.register(self._wake_out, selectors.EVENT_READ, None)
+        try:
+            while not self._stopping:
+                self._turn()
+        finally:
+            self._dead = True
+            for pair in list(self._pairs):
+                pair.abort()
+                self._settle(pair)
+            self._run_commands()
+            self._selector.close()
+            self._wake_out.close()
+            self._wake_in.close()
+
+    def _turn(self) -> None:
+        ready = self._selector.select(self._patience())
+        now = time.monotonic()
+        for key, mask in ready:
+            end: End | None = key.data
+            if end is None:
+                self._hear_wake_up()
+                continue
+            pair = end.pair
+            try:
+                # An earlier event of this batch may have closed the session or put an end to the interest.
+                if mask & end.mask & selectors.EVENT_WRITE and not pair.finished:
+                    pair.on_writable(end, now)
+                if mask & end.mask & selectors.EVENT_READ and not pair.finished:
+                    pair.on_readable(end, self._buffers, now)
+            except Exception as exc:  # noqa: BLE001 - a fault of ours ends one session, never the thread of all
+                pair.fail(exc)
+            if pair.changed or pair.finished:
+                self._settle(pair)
+        if self._ending:
+            self._expire()
+
+    def _hear_wake_up(self) -> None:
+        with suppress(BlockingIOError, InterruptedError):
+            self._wake_out.recv(4096)
+        self._run_commands()
+
+    def _run_commands(self) -> None:
+        # Two threads may be here while the relay ends, so the queue may be empty a moment after it was not.
+        with suppress(IndexError):
+            while True:
+                command = self._commands.popleft()
+                command()
+
+    def _guarded(self, pair: Pair, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as exc:  # noqa: BLE001 - as in _turn
+            pair.fail(exc)
+        self._settle(pair)
+
+    def _patience(self) -> float | None:
+        if not self._ending:
+            return None
+        earliest = min(pair.deadline or 0.0 for pair in self._ending)
+        return max(0.0, earliest - time.monotonic())
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for pair in [pair for pair in self._ending if (pair.deadline or 0.0) <= now]:
+            pair.on_deadline()
+            self._settle(pair)
+
+    def _settle(self, pair: Pair) -> None:
+        """Make the selector and our books agree with what the session wants now."""
+        pair.changed = False
+        if not pair.finished:
+            try:
+                for end in (pair.client, pair.upstream):
+                    self._watch(end, pair.interest(end))
+            except (OSError, ValueError) as exc:
+                # The selector takes no more sockets: select() has a fixed set, epoll a limit per user.
+                pair.fail(exc)
+        if pair.finished:
+            self._forget(pair)
+        elif pair.deadline is not None:
+            self._ending.add(pair)
+
+    def _forget(self, pair: Pair) -> None:
+        if pair not in self._pairs:
+            return
+        self._pairs.discard(pair)
+        self._ending.discard(pair)
+        self._watch(pair.client, 0)
+        self._watch(pair.upstream, 0)
+        pair.close()
+        pair.on_finished()
+
+    def _watch(self, end: End, mask: int) -> None:
+        if mask == end.mask:
+            return
+        if not end.mask:
+            self._selector.register(end.sock, mask, end)
+        elif not mask:
+            self._selector.unregister(end.sock)
+        else:
+            self._selector.modify(end.sock, mask, end)
+        end.mask = mask

@@ -1,0 +1,214 @@
+"""TLS as a machine between two byte queues, and its face under trio.
+
+Theory of operation
+===================
+`ssl.SSLObject` over two `ssl.MemoryBIO`s keeps OpenSSL away from the socket. We read ciphertext ourselves, feed it,
+and take the plain text out; we write plain text in, take the ciphertext, and send it ourselves. Compared with an
+`ssl.SSLSocket` this
+
+* reads many records with one system call (OpenSSL reads a record's header and body separately),
+* has no hidden plain text: after `read_into` has returned less than it was offered, OpenSSL holds nothing that a
+  selector would not tell us about,
+* has no write to be retried with the identical bytes: what the kernel does not take is ciphertext, which we hold, and
+* can close one direction safely. `SSLObject.unwrap` calls SSL_shutdown twice, and the second call reads; on a socket
+  that read swallows application data in flight, over a BIO that we know to be drained it finds nothing to swallow.
+
+`TlsEngine` does no I/O and is what the relay drives from its thread. `TlsConnection` drives one from a trio task
+while a connection is being set up, and gives it away with `detach`. Ciphertext that was made but not yet sent stays
+in the engine's `unsent`, so that a task cancelled in the middle of a send loses nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+
+import trio
+
+__all__ = ["READ_SIZE", "TlsConnection", "TlsEngine"]
+
+READ_SIZE = 65536
+"""Bytes asked of the kernel at once while a connection is set up: four full TLS records, more than a login needs."""
+
+
+class TlsEngine:
+    """One TLS connection between two byte queues. Not thread-safe; owned by one task or thread at a time."""
+
+    __slots__ = ("_failure", "_incoming", "_object", "_outgoing", "_read", "_write", "closed", "unsent")
+
+    def __init__(self, context: ssl.SSLContext, *, server_hostname: str | None = None, server_side: bool = False):
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+        )
+        self._read = self._object.read
+        self._write = self._object.write
+        self._failure: ssl.SSLError | None = None
+        self.closed = False
+        """The peer has sent close_notify: a clean end of its direction (RFC 8446 section 6.1)."""
+        self.unsent = b""
+        """Ciphertext that was taken from the engine and that the kernel has not taken yet."""
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; True when it is done. Ciphertext may be waiting in `take` either way.
+
+        Raises `ssl.SSLError`; an alert for the peer may then still be waiting in `take`.
+        """
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def feed(self, ciphertext: bytes | memoryview) -> None:
+        """Hand in what the peer sent."""
+        self._incoming.write(ciphertext)
+
+    def read_into(self, view: memoryview) -> int:
+        """Decrypt all that was fed, up to the length of `view`; the count of plain bytes written there.
+
+        A result smaller than ``len(view)`` means that nothing complete is left inside. Sets `closed` at the peer's
+        close_notify. Raises `ssl.SSLError` for an alert or a damaged record.
+        """
+        if self._failure is not None:
+            raise self._failure
+        read = self._read
+        size = len(view)
+        count = 0
+        try:
+            while count < size:
+                got = read(size - count, view[count:])
+                if not got:
+                    self.closed = True
+                    break
+                count += got  # type: ignore[operator]
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            # What `read` answers instead of 0 once we ourselves have closed our direction.
+            self.closed = True
+        except ssl.SSLError as exc:
+            # What was decrypted before the error stands, and OpenSSL would name another reason when asked again.
+            self._failure = exc
+            if not count:
+                raise
+        return count
+
+    def write(self, plain: bytes | memoryview) -> None:
+        """Encrypt all of `plain`; the memory BIO takes it whole."""
+        view = memoryview(plain)
+        while view:
+            view = view[self._write(view) :]
+
+    def take(self) -> bytes:
+        """The ciphertext made so far, to be sent to the peer. The caller must send all of it, in order."""
+        return self._outgoing.read()
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `take` would return anything: key updates and alerts arise while reading."""
+        return self._outgoing.pending > 0
+
+    def close_write(self) -> None:
+        """Queue a close_notify. Reading goes on; everything fed must have been read first (see the module's text)."""
+        with suppress(ssl.SSLError):
+            self._object.unwrap()
+
+    def peer_certificate(self) -> bytes | None:
+        """The peer's leaf certificate, DER."""
+        return self._object.getpeercert(binary_form=True)
+
+    @property
+    def version(self) -> str:
+        """For instance ``TLSv1.3``."""
+        return self._object.version() or "none"
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol agreed on (RFC 7301), if any."""
+        return self._object.selected_alpn_protocol()
+
+
+class TlsConnection:
+    """A socket and its TLS engine under trio, while the connection is set up.
+
+    One task may send while another receives. Raises `OSError` and `ssl.SSLError` as they come; whoever dials maps
+    them. A cancelled call has lost nothing.
+    """
+
+    def __init__(self, sock: trio.socket.SocketType, engine: TlsEngine):
+        self.socket = sock
+        self.engine = engine
+        self._buffer = bytearray(READ_SIZE)
+
+    async def handshake(self) -> None:
+        """Shake hands. An alert of ours reaches the peer even when we refuse it.
+
+        Raises `ssl.SSLError`, `OSError`, or `ssl.SSLEOFError` when the peer closes midway.
+        """
+        engine = self.engine
+        while True:
+            try:
+                done = engine.handshake()
+            except ssl.SSLError:
+                engine.unsent += engine.take()
+                with suppress(OSError):
+                    await self.flush()
+                raise
+            engine.unsent += engine.take()
+            await self.flush()
+            if done:
+                return
+            data = await self.socket.recv(READ_SIZE)
+            if not data:
+                raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed the connection during the TLS handshake")
+            engine.feed(data)
+
+    async def send_all(self, plain: bytes) -> None:
+        """Encrypt and send all of `plain`."""
+        self.engine.write(plain)
+        self.engine.unsent += self.engine.take()
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Send what is in `engine.unsent`."""
+        engine = self.engine
+        while engine.unsent:
+            sent = await self.socket.send(engine.unsent)
+            engine.unsent = engine.unsent[sent:]
+
+    async def receive_some(self) -> bytes:
+        """Some plain bytes; empty at the end of the stream (whether or not a close_notify came: see `engine.closed`).
+
+        Raises `ssl.SSLError` when the peer sends an alert, `OSError` when the connection breaks.
+        """
+        engine = self.engine
+        view = memoryview(self._buffer)
+        while True:
+            count = engine.read_into(view)
+            if count:
+                return bytes(view[:count])
+            if engine.closed:
+                return b""
+            data = await self.socket.recv(READ_SIZE)
+            if not data:
+                return b""
+            engine.feed(data)
+
+    def detach(self) -> tuple[socket.socket, TlsEngine]:
+        """Give the socket away, non-blocking and unknown to trio, with the engine that goes with it."""
+        return detach(self.socket), self.engine
+
+    def close(self) -> None:
+        """Close the socket; no close_notify."""
+        self.socket.close()
+
+
+def detach(sock: trio.socket.SocketType) -> socket.socket:
+    """Take a socket out of trio's hands: nobody waits on its descriptor any more, and a thread may own it now."""
+    trio.lowlevel.notify_closing(sock)
+    plain = socket.socket(fileno=sock.detach())
+    plain.setblocking(False)
+    return plain

@@ -1,0 +1,244 @@
+"""Whether a certificate and a key make a client identity, and whether a file of trust anchors is one.
+
+Hard checks are few, because the server decides in the end: the key belongs to a certificate, the dates hold, and an
+extended key usage, where there is one, allows clients. All else that a person may want to know is a warning. A bundle
+may hold its certificates in any order: the leaf is the one that the key belongs to, and its issuers follow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
+
+from mtlskit.errors import Code, IdentityError
+from mtlskit.pki.certificates import (
+    certificates_pem,
+    extension,
+    is_issued_by,
+    load_certificates,
+    public_key_der_of,
+    serial_text,
+    spki_sha256,
+    subject_text,
+)
+from mtlskit.pki.keys import PrivateKey, load_private_key, private_key_pem, public_key_der, spki_sha256_of_key
+
+__all__ = ["MAX_ANCHORS", "CheckedPair", "anchor_warnings", "check_anchors", "check_pair"]
+
+MAX_ANCHORS = 1000
+"""Systems' trust stores hold 120 to 160 roots; a company's own may hold some more."""
+
+EXPIRY_NOTICE = timedelta(days=30)
+"""A year's certificate is worth a word from here on; a shorter-lived one in the last third of its life."""
+
+_WEAK_SIGNATURES = {
+    SignatureAlgorithmOID.RSA_WITH_MD5: "MD5",
+    SignatureAlgorithmOID.RSA_WITH_SHA1: "SHA-1",
+    SignatureAlgorithmOID.ECDSA_WITH_SHA1: "SHA-1",
+}
+_RENEW = "have a new certificate issued, and put it and its key in place of the old ones"
+_SET_CLOCK = "if it was issued just now, set this machine's clock (date -u shows it)"
+
+
+@dataclass(frozen=True)
+class CheckedPair:
+    """A client identity that passed the checks. `chain` begins with the leaf; each issuer follows what it signed."""
+
+    chain: tuple[x509.Certificate, ...]
+    key: PrivateKey = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        return self.chain[0]
+
+    @property
+    def serial(self) -> str:
+        """The leaf's serial as `openssl x509 -serial` writes it."""
+        return serial_text(self.leaf)
+
+    @property
+    def not_after(self) -> datetime:
+        """The leaf's last second, aware, UTC."""
+        return self.leaf.not_valid_after_utc
+
+    @property
+    def chain_pem(self) -> bytes:
+        """What to load into OpenSSL: exactly the certificates that were checked, in the order they are sent."""
+        return certificates_pem(self.chain)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The key as PKCS #8 without passphrase. A secret: it goes to OpenSSL and nowhere else."""
+        return private_key_pem(self.key)
+
+
+def check_pair(
+    cert_pem: bytes,
+    key_pem: bytes,
+    *,
+    now: datetime,
+    cert_source: str,
+    key_source: str,
+    passphrase: bytes | None = None,
+) -> CheckedPair:
+    """The pair, checked at `now` (aware). The sources name the bytes in errors and warnings.
+
+    Raises `IdentityError`: those of the two readers, KEY_MISMATCH, CERTIFICATE_EXPIRED, CERTIFICATE_NOT_YET_VALID,
+    CERTIFICATE_NOT_FOR_CLIENTS.
+    """
+    certificates = load_certificates(cert_pem, source=cert_source)
+    key = load_private_key(key_pem, source=key_source, passphrase=passphrase)
+    leaf = _leaf_of(certificates, key, now=now, cert_source=cert_source, key_source=key_source)
+    _check_dates(leaf, now=now, source=cert_source)
+    _check_usage(leaf, source=cert_source)
+    chain, warnings = _ordered(leaf, certificates, source=cert_source)
+    warnings.extend(_leaf_warnings(leaf, now=now, source=cert_source))
+    warnings.extend(
+        f"{cert_source}: the issuer {subject_text(issuer)} {_date_trouble(issuer, now)}"
+        for issuer in chain[1:]
+        if _date_trouble(issuer, now)
+    )
+    return CheckedPair(chain, key, tuple(warnings))
+
+
+def check_anchors(pem: bytes, *, now: datetime, source: str) -> tuple[x509.Certificate, ...]:
+    """The trust anchors in a file, at least one of them valid at `now` (aware). Expired ones among them stay.
+
+    Raises `IdentityError`: those of the reader; CERTIFICATE_EXPIRED or CERTIFICATE_NOT_YET_VALID when no anchor is
+    valid. `anchor_warnings` tells of the single ones.
+    """
+    anchors = load_certificates(pem, source=source, limit=MAX_ANCHORS)
+    if all(_date_trouble(anchor, now) for anchor in anchors):
+        # The one that is most nearly usable tells best what is wrong.
+        latest = max(anchors, key=lambda anchor: anchor.not_valid_after_utc)
+        _check_dates(latest, now=now, source=source, role="trust anchor ")
+    return anchors
+
+
+def anchor_warnings(anchors: Sequence[x509.Certificate], *, now: datetime, source: str) -> tuple[str, ...]:
+    """A sentence for each anchor that is not valid at `now`: what it signed is not trusted."""
+    return tuple(
+        f"{source}: the trust anchor {subject_text(anchor)} {trouble}"
+        for anchor in anchors
+        if (trouble := _date_trouble(anchor, now))
+    )
+
+
+def _leaf_of(
+    certificates: Sequence[x509.Certificate], key: PrivateKey, *, now: datetime, cert_source: str, key_source: str
+) -> x509.Certificate:
+    """The certificate that the key belongs to. Of several (renewed with the same key) the one that lasts longest."""
+    wanted = public_key_der(key)
+    matching = [certificate for certificate in certificates if public_key_der_of(certificate) == wanted]
+    if matching:
+        return max(matching, key=lambda found: (not _date_trouble(found, now), found.not_valid_after_utc))
+    first = certificates[0]
+    theirs = f"its certificate is for {spki_sha256(first).hex()[:16]}…"
+    if len(certificates) > 1:
+        theirs = f"of its {len(certificates)} certificates the first is for {spki_sha256(first).hex()[:16]}…"
+    raise IdentityError(
+        Code.KEY_MISMATCH,
+        f"the key in {key_source} does not belong to {cert_source}: the key's SPKI SHA-256 is "
+        f"{spki_sha256_of_key(key).hex()[:16]}…, {theirs}",
+        "give the two files that were issued together; to compare: "
+        f"openssl pkey -in {key_source} -pubout; openssl x509 -in {cert_source} -noout -pubkey",
+    )
+
+
+def _date_trouble(certificate: x509.Certificate, now: datetime) -> str | None:
+    """What is wrong with the dates, as words that follow the subject; None when `now` lies between them."""
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now > ends:
+        return f"expired on {_utc(ends)}, {_span(now - ends)} ago"
+    if now < begins:
+        return f"is not valid before {_utc(begins)}, {_span(begins - now)} from now"
+    return None
+
+
+def _check_dates(certificate: x509.Certificate, *, now: datetime, source: str, role: str = "") -> None:
+    trouble = _date_trouble(certificate, now)
+    if trouble is None:
+        return
+    expired = now > certificate.not_valid_after_utc
+    raise IdentityError(
+        Code.CERTIFICATE_EXPIRED if expired else Code.CERTIFICATE_NOT_YET_VALID,
+        f"{source}: {role}{subject_text(certificate)} {trouble}",
+        (f"give the server's current CA certificate in {source}" if role else _RENEW) if expired else _SET_CLOCK,
+    )
+
+
+def _check_usage(leaf: x509.Certificate, *, source: str) -> None:
+    usages = extension(leaf, x509.ExtendedKeyUsage, source=source)
+    if usages is None or {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages):
+        return
+    names = ", ".join(_usage_name(usage) for usage in usages)
+    raise IdentityError(
+        Code.CERTIFICATE_NOT_FOR_CLIENTS,
+        f"{source}: {subject_text(leaf)} is not for clients: its extended key usage is {names}, without clientAuth",
+        "have a client certificate issued (extendedKeyUsage = clientAuth)",
+    )
+
+
+def _usage_name(usage: x509.ObjectIdentifier) -> str:
+    known = {ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth", ExtendedKeyUsageOID.CODE_SIGNING: "codeSigning"}
+    return known.get(usage, usage.dotted_string)
+
+
+def _ordered(
+    leaf: x509.Certificate, certificates: Sequence[x509.Certificate], *, source: str
+) -> tuple[tuple[x509.Certificate, ...], list[str]]:
+    """The leaf and its issuers, nearest first, and what had to be changed to get there.
+
+    Every issuer found is kept, a cross-signed one in each of its forms: the server's anchor may be above either.
+    """
+    chain = [leaf]
+    for certificate in chain:  # grows while it is walked
+        if is_issued_by(certificate, certificate):
+            continue  # a root; another one with its name and key is its renewal, and not its issuer
+        chain.extend(other for other in certificates if other not in chain and is_issued_by(certificate, other))
+    warnings = []
+    unrelated = [certificate for certificate in dict.fromkeys(certificates) if certificate not in chain]
+    if unrelated:
+        names = "; ".join(subject_text(certificate) for certificate in unrelated)
+        warnings.append(f"{source}: certificates that are no part of the chain are left out: {names}")
+    if [certificate for certificate in dict.fromkeys(certificates) if certificate in chain] != chain:
+        warnings.append(f"{source}: the certificates were put in order, {subject_text(leaf)} first, then its issuers")
+    return tuple(chain), warnings
+
+
+def _leaf_warnings(leaf: x509.Certificate, *, now: datetime, source: str) -> Iterator[str]:
+    name = f"{source}: {subject_text(leaf)}"
+    remaining = leaf.not_valid_after_utc - now
+    lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+    if remaining < min(EXPIRY_NOTICE, lifetime / 3):
+        yield f"{name} expires on {_utc(leaf.not_valid_after_utc)}, in {_span(remaining)}"
+    constraints = extension(leaf, x509.BasicConstraints, source=source)
+    if constraints is not None and constraints.ca:
+        yield f"{name} is a CA certificate; servers may refuse it from a client"
+    usage = extension(leaf, x509.KeyUsage, source=source)
+    if usage is not None and not usage.digital_signature:
+        yield f"{name} has a key usage without digitalSignature; servers may refuse it"
+    extended = extension(leaf, x509.ExtendedKeyUsage, source=source)
+    if extended is not None and ExtendedKeyUsageOID.CLIENT_AUTH not in extended:
+        yield f"{name} names no clientAuth, only anyExtendedKeyUsage; servers that use OpenSSL refuse it"
+    if digest := _WEAK_SIGNATURES.get(leaf.signature_algorithm_oid):
+        yield f"{name} is signed with {digest}; servers may refuse it"
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _span(length: timedelta) -> str:
+    """A length of time as people say it, in its one largest unit."""
+    seconds = int(length.total_seconds())
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            count = seconds // size
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{seconds} second{'' if seconds == 1 else 's'}"

@@ -1,0 +1,285 @@
+"""What the proxy tells: tunnels that come and go, sessions that begin and end, clients and upstreams that fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mtlskit.errors import MtlskitError
+from mtlskit.telemetry import Event, Level
+
+__all__ = [
+    "CancelFailed",
+    "CancelForwarded",
+    "ClientLeft",
+    "ClientRefused",
+    "DrainFinished",
+    "DrainStarted",
+    "IdentityKept",
+    "IdentityLoaded",
+    "IdentityWarned",
+    "LoginRefused",
+    "ProxyReady",
+    "SessionClosed",
+    "SessionCrashed",
+    "SessionFailed",
+    "SessionOpened",
+    "TunnelFailed",
+    "TunnelListening",
+    "described",
+]
+
+
+def described(error: MtlskitError) -> dict[str, str]:
+    """The fields with which an event carries an error."""
+    return {"code": error.code.value, "reason": error.sentence, "hint": error.hint}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Failure(Event):
+    tunnel: str
+    code: str
+    reason: str
+    hint: str
+
+    def _told(self, what: str) -> str:
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{self.tunnel}: {what}{self.reason} [{self.code}]{hint}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunnelListening(Event):
+    """A tunnel accepts clients."""
+
+    tunnel: str
+    kind: str
+    addresses: tuple[str, ...]
+    upstream: tuple[str, ...]
+    verify: str
+    open_to: str
+
+    def sentence(self) -> str:
+        return (
+            f"{self.tunnel}: {self.kind} on {' and '.join(self.addresses)} to {', '.join(self.upstream)}"
+            f" (verify {self.verify}), open to {self.open_to}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunnelFailed(_Failure):
+    """A tunnel could not start; the others go on, and a reload tries it again."""
+
+    level: ClassVar[Level] = Level.ERROR
+
+    def sentence(self) -> str:
+        return self._told("not started: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityLoaded(Event):
+    """New sessions of a tunnel use this identity from now on."""
+
+    tunnel: str
+    identity: str
+    serial: str
+    not_after: str
+
+    def sentence(self) -> str:
+        return f"{self.tunnel}: identity {self.identity} in use, serial {self.serial}, valid until {self.not_after}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityWarned(Event):
+    """An identity works, and something about it deserves attention."""
+
+    level: ClassVar[Level] = Level.WARNING
+
+    tunnel: str
+    warning: str
+
+    def sentence(self) -> str:
+        return f"{self.tunnel}: {self.warning}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityKept(_Failure):
+    """A reload failed, and the old identity goes on serving."""
+
+    level: ClassVar[Level] = Level.ERROR
+
+    def sentence(self) -> str:
+        return self._told("reload failed, the old identity stays in use: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOpened(Event):
+    """A client has asked for a session, and the upstream has taken it. For Postgres, the login has begun."""
+
+    level: ClassVar[Level] = Level.DEBUG
+
+    tunnel: str
+    client: str
+    user: str
+    database: str
+    upstream: str
+    tls: str
+
+    def sentence(self) -> str:
+        who = f" as {self.user} on {self.database}" if self.user else ""
+        return f"{self.tunnel}: {self.client} connected to {self.upstream}{who} over {self.tls}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionClosed(Event):
+    """A session has ended."""
+
+    tunnel: str
+    client: str
+    user: str
+    database: str
+    upstream: str
+    ending: str
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+
+    def sentence(self) -> str:
+        who = f" as {self.user} on {self.database}" if self.user else ""
+        return (
+            f"{self.tunnel}: {self.client}{who} to {self.upstream} ended ({self.ending.replace('_', ' ')}) after"
+            f" {self.seconds:.1f} s, {self.bytes_up} bytes up, {self.bytes_down} down"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginRefused(Event):
+    """The server has refused the login; the client was told by the server itself."""
+
+    level: ClassVar[Level] = Level.WARNING
+
+    tunnel: str
+    client: str
+    user: str
+    database: str
+    sqlstate: str
+    message: str
+
+    def sentence(self) -> str:
+        return f"{self.tunnel}: {self.client}: the server refused the login: {self.message} ({self.sqlstate})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientRefused(_Failure):
+    """A client was turned away at the door, or broke the protocol."""
+
+    level: ClassVar[Level] = Level.WARNING
+
+    client: str
+
+    def sentence(self) -> str:
+        return self._told(f"refused {self.client}: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientLeft(Event):
+    """A client went away before its session was established: a port check, or psql asking for a password."""
+
+    level: ClassVar[Level] = Level.DEBUG
+
+    tunnel: str
+    client: str
+
+    def sentence(self) -> str:
+        return f"{self.tunnel}: {self.client} left before a session was established"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionFailed(_Failure):
+    """The upstream failed a client before its session was established."""
+
+    level: ClassVar[Level] = Level.ERROR
+
+    client: str
+
+    def sentence(self) -> str:
+        return self._told(f"no session for {self.client}: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionCrashed(Event):
+    """A fault of ours ended one session."""
+
+    level: ClassVar[Level] = Level.ERROR
+
+    tunnel: str
+    client: str
+    traceback: str
+
+    def sentence(self) -> str:
+        last = self.traceback.strip().splitlines()[-1] if self.traceback.strip() else "unknown"
+        return f"{self.tunnel}: a fault in mtlskit ended the session of {self.client}: {last}; please report it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelForwarded(Event):
+    """A CancelRequest has been passed on."""
+
+    level: ClassVar[Level] = Level.DEBUG
+
+    tunnel: str
+    client: str
+    upstream: tuple[str, ...]
+    known: bool
+
+    def sentence(self) -> str:
+        key = "" if self.known else " (a key that is not ours)"
+        return f"{self.tunnel}: cancel request of {self.client}{key} passed to {', '.join(self.upstream)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelFailed(_Failure):
+    """A CancelRequest could not be passed on. The protocol has no answer that could tell the client."""
+
+    level: ClassVar[Level] = Level.WARNING
+
+    client: str
+
+    def sentence(self) -> str:
+        return self._told(f"cancel request of {self.client} not delivered: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyReady(Event):
+    """Every listener accepts."""
+
+    tunnels: int
+    failed: int
+
+    def sentence(self) -> str:
+        count = "1 tunnel" if self.tunnels == 1 else f"{self.tunnels} tunnels"
+        return f"ready: {count}" + (f"; {self.failed} could not start" if self.failed else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainStarted(Event):
+    """No new clients; the sessions that are there may finish."""
+
+    sessions: int
+    seconds: float
+
+    def sentence(self) -> str:
+        if not self.sessions:
+            return "stopping: no sessions are open"
+        return f"stopping: {self.sessions} sessions may finish within {self.seconds:g} s; a second signal ends them now"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainFinished(Event):
+    """The proxy has stopped serving."""
+
+    cut: int
+
+    def sentence(self) -> str:
+        return (
+            f"stopped; {self.cut} sessions were cut off" if self.cut else "stopped; every session had ended by itself"
+        )

@@ -1,0 +1,234 @@
+"""A Postgres client's way through a tunnel: its first packets, the upstream, the login, the hand-over to the relay.
+
+The client's leg is plain: SSLRequest and GSSENCRequest are answered `N` on the same connection. Whoever is refused
+is refused in the protocol, after the start-up packet has been read, because only then does a client listen.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+
+import trio
+
+from mtlskit.errors import ClientError, ClientLimitReached, ClientTooSlow, Code, MtlskitError, UpstreamError
+from mtlskit.net.dial import Route, Upstream
+from mtlskit.net.relay import HandOver, Outcome, RelayPolicy
+from mtlskit.net.tls import detach
+from mtlskit.proxy.answers import as_error_response, part_with
+from mtlskit.proxy.events import (
+    CancelFailed,
+    CancelForwarded,
+    ClientLeft,
+    ClientRefused,
+    LoginRefused,
+    SessionClosed,
+    SessionFailed,
+    SessionOpened,
+    described,
+)
+from mtlskit.proxy.login import Login
+from mtlskit.proxy.parts import TunnelParts
+from mtlskit.wire.postgres.login import BackendKeyReceived, LoginEvent, LoginFinished
+from mtlskit.wire.postgres.startup import CancelRequested, EncryptionRequested, StartupReader, StartupReceived
+
+__all__ = ["PostgresSession"]
+
+_STRAY_ADDRESSES = 16
+"""How many addresses a cancel request with an unknown key is passed to, at most."""
+
+
+class PostgresSession:
+    """One client. `serve` owns the socket and closes it."""
+
+    def __init__(self, parts: TunnelParts, sock: trio.socket.SocketType, peer: str) -> None:
+        self._parts = parts
+        self._sock = sock
+        self._peer = peer
+        self._user = ""
+        self._database = ""
+        self._keys = ExitStack()
+        self._answerable = True
+        """An ErrorResponse of ours may be sent: the client is not in the middle of a message of the server's."""
+
+    async def serve(self, refusal: ClientError | None) -> None:
+        """Serve the client until it or the server ends the session. `refusal`: it may not come in, and is told why.
+
+        Raises nothing of ours: every failure has been told to the client and to the log.
+        """
+        with self._sock, self._keys:
+            try:
+                reader = StartupReader()
+                opening = await self._read_opening(reader)
+                if opening is None:
+                    self._parts.emit(ClientLeft(tunnel=self._parts.config.name, client=self._peer))
+                    return
+                # A tunnel that is full must still cancel queries: it is how it becomes less full.
+                full = isinstance(refusal, ClientLimitReached)
+                if refusal is not None and not (full and isinstance(opening, CancelRequested)):
+                    raise refusal
+                if isinstance(opening, CancelRequested):
+                    await self._cancel(opening)
+                else:
+                    await self._session(opening, reader.trailing)
+            except ClientError as exc:
+                self._tell(ClientRefused, exc)
+                await part_with(self._sock, as_error_response(exc))
+            except MtlskitError as exc:
+                self._tell(SessionFailed, exc)
+                await part_with(self._sock, as_error_response(exc) if self._answerable else b"")
+
+    def _tell(self, event: type[ClientRefused | SessionFailed | CancelFailed], exc: MtlskitError) -> None:
+        self._parts.emit(event(tunnel=self._parts.config.name, client=self._peer, **described(exc)))
+
+    # The client's first packets.
+
+    async def _read_opening(self, reader: StartupReader) -> StartupReceived | CancelRequested | None:
+        seconds = self._parts.config.timeouts.startup
+        with trio.move_on_after(seconds):
+            try:
+                return await self._next_opening(reader)
+            except OSError:
+                return None
+        raise ClientTooSlow(
+            Code.PG_CLIENT_TOO_SLOW,
+            f"no complete start-up packet within {seconds:g} s",
+            "this door speaks the Postgres protocol; `timeouts.startup` of the tunnel sets how long to wait",
+        )
+
+    async def _next_opening(self, reader: StartupReader) -> StartupReceived | CancelRequested | None:
+        while True:
+            event = reader.next_event()
+            if isinstance(event, EncryptionRequested):
+                await self._sock.send(b"N")
+            elif event is not None:
+                return event
+            else:
+                data = await self._sock.recv(16 * 1024)
+                if not data:
+                    return None
+                reader.receive(data)
+
+    # A session.
+
+    async def _session(self, opening: StartupReceived, trailing: bytes) -> None:
+        self._user = opening.parameters.get("user", "")
+        self._database = opening.parameters.get("database", self._user)
+        began = trio.current_time()
+        upstream = await self._parts.dialler.dial(self._parts.identity)
+        try:
+            outcome = await self._converse(upstream, opening.packet + trailing)
+        finally:
+            upstream.tls.close()
+        if outcome is None:
+            self._parts.emit(ClientLeft(tunnel=self._parts.config.name, client=self._peer))
+            return
+        self._parts.emit(
+            SessionClosed(
+                tunnel=self._parts.config.name,
+                client=self._peer,
+                user=self._user,
+                database=self._database,
+                upstream=str(upstream.route),
+                ending=outcome.ending.value,
+                bytes_up=outcome.bytes_up,
+                bytes_down=outcome.bytes_down,
+                seconds=trio.current_time() - began,
+            )
+        )
+
+    async def _converse(self, upstream: Upstream, first: bytes) -> Outcome | None:
+        self._parts.emit(
+            SessionOpened(
+                tunnel=self._parts.config.name,
+                client=self._peer,
+                user=self._user,
+                database=self._database,
+                upstream=str(upstream.route),
+                tls=upstream.tls.engine.version,
+            )
+        )
+
+        def note(event: LoginEvent) -> None:
+            self._note(event, upstream.route)
+
+        timeouts = self._parts.config.timeouts
+        login = Login(self._sock, upstream, note)
+        try:
+            await login.run(first, timeouts.login)
+        except UpstreamError:
+            self._answerable = login.at_boundary
+            raise
+        if login.client_left:
+            return None
+        sock, engine = upstream.tls.detach()
+        handover = HandOver(
+            client=detach(self._sock),
+            upstream=sock,
+            engine=engine,
+            to_client=login.to_client,
+            # PostgreSQL ends both directions at once, and its messages carry their own lengths and their own end.
+            policy=RelayPolicy(linger=timeouts.linger, upstream_end_is_final=True),
+        )
+        return await self._parts.relay.run(handover)
+
+    def _note(self, event: LoginEvent, route: Route) -> None:
+        match event:
+            case BackendKeyReceived(process_id, secret):
+                self._keys.enter_context(self._parts.cancel_keys.noted(process_id, secret, route))
+            case LoginFinished(ready=False, error=error) if error is not None:
+                self._parts.emit(
+                    LoginRefused(
+                        tunnel=self._parts.config.name,
+                        client=self._peer,
+                        user=self._user,
+                        database=self._database,
+                        sqlstate=error.sqlstate,
+                        message=error.message,
+                    )
+                )
+
+    # A cancel request.
+
+    async def _cancel(self, request: CancelRequested) -> None:
+        """Pass it on and hold the client until the server has closed, as libpq expects."""
+        parts = self._parts
+        known = parts.cancel_keys.route_of(request.process_id, request.secret)
+        if known is not None:
+            routes = [known]
+        elif parts.stray_cancels.take(trio.current_time()):
+            routes = await self._every_route()
+        else:
+            busy = ClientError(Code.PG_CANCEL_BUSY, "too many cancel requests with keys that are not ours", "")
+            self._tell(CancelFailed, busy)
+            return
+        async with trio.open_nursery() as nursery:
+            for route in routes:
+                nursery.start_soon(self._cancel_at, route, request.packet)
+        parts.emit(
+            CancelForwarded(
+                tunnel=parts.config.name,
+                client=self._peer,
+                upstream=tuple(str(route) for route in routes),
+                known=known is not None,
+            )
+        )
+
+    async def _every_route(self) -> list[Route]:
+        routes = set(self._parts.cancel_keys.routes())
+        with suppress(UpstreamError):
+            routes |= await self._parts.dialler.resolve()
+        return sorted(routes, key=str)[:_STRAY_ADDRESSES]
+
+    async def _cancel_at(self, route: Route, packet: bytes) -> None:
+        try:
+            upstream = await self._parts.dialler.dial_route(route, self._parts.identity)
+        except UpstreamError as exc:
+            self._tell(CancelFailed, exc)
+            return
+        try:
+            with trio.move_on_after(self._parts.config.timeouts.dial), suppress(OSError):
+                await upstream.tls.send_all(packet)
+                while await upstream.tls.receive_some():
+                    pass
+        finally:
+            upstream.tls.close()

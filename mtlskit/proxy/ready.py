@@ -1,0 +1,80 @@
+"""The ready file: what scripts wait for, and where they learn the real addresses. Documented in docs/reference."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mtlskit.config.values import ListenAddress, TcpAddress
+from mtlskit.errors import Code, ConfigError
+from mtlskit.proxy.tunnel import Tunnel
+
+__all__ = ["ready_file", "snapshot"]
+
+
+def snapshot(tunnels: Iterable[Tunnel]) -> dict[str, Any]:
+    """The proxy's state as plain values: `pid`, and for each tunnel its name, kind, state and real addresses."""
+    return {"pid": os.getpid(), "tunnels": [_tunnel(tunnel) for tunnel in tunnels]}
+
+
+@contextmanager
+def ready_file(path: Path | None, tunnels: Iterable[Tunnel]) -> Iterator[None]:
+    """Write the file, whole or not at all, and remove it at the end. Does nothing without a path.
+
+    Raises ConfigError if it cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    text = json.dumps(snapshot(tunnels), indent=2) + "\n"
+    try:
+        _write(path, text)
+    except OSError as exc:
+        raise ConfigError(
+            Code.USAGE,
+            f"{path}: the ready file cannot be written: {exc.strerror or exc}",
+            "name a file in a folder that exists and that this user may write",
+        ) from exc
+    try:
+        yield
+    finally:
+        # Another proxy may have been started with the same path; its file is not ours to remove.
+        with suppress(OSError):
+            if path.read_text() == text:
+                path.unlink()
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent or Path())
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _tunnel(tunnel: Tunnel) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "name": tunnel.config.name,
+        "kind": tunnel.config.kind.value,
+        "state": tunnel.state.value,
+        "addresses": [_address(address) for address in tunnel.addresses],
+        "upstream": [str(endpoint) for endpoint in tunnel.config.upstream],
+    }
+    if tunnel.failure is not None:
+        failure = tunnel.failure
+        facts["error"] = {"code": failure.code.value, "reason": failure.sentence, "hint": failure.hint}
+    return facts
+
+
+def _address(address: ListenAddress) -> dict[str, Any]:
+    if isinstance(address, TcpAddress):
+        return {"host": address.host, "port": address.port}
+    return {"path": str(address.path)}

@@ -1,0 +1,145 @@
+"""The proxy as a whole: many tunnels, one relay, and the signals that steer them.
+
+SIGTERM and SIGINT close the doors and let the sessions finish; a second one ends them. SIGHUP loads every identity
+again and retries the tunnels that could not start. Where a platform lacks a signal, it is not listened for.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import trio
+
+from mtlskit.config.values import ProxyConfig
+from mtlskit.errors import MtlskitError
+from mtlskit.net.relay import Relay
+from mtlskit.proxy.events import DrainFinished, DrainStarted, TunnelFailed, described
+from mtlskit.proxy.limits import raise_descriptor_limit
+from mtlskit.proxy.ready import ready_file
+from mtlskit.proxy.tunnel import Tunnel, TunnelState
+from mtlskit.telemetry import Emit, silent
+
+__all__ = ["Proxy", "run_proxy"]
+
+_STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name))
+_RELOAD_SIGNALS = tuple(getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name))
+
+
+class Proxy:
+    """The running tunnels. `stop` drains; calling it again ends what is left."""
+
+    def __init__(self, tunnels: list[Tunnel], nursery: trio.Nursery, emit: Emit) -> None:
+        self.tunnels = tunnels
+        self._nursery = nursery
+        self._emit = emit
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start every tunnel. Those that cannot are told, and the others run.
+
+        Raises the last one's error when none could: nothing is running then.
+        """
+        failures = [failure for tunnel in self.tunnels if (failure := await self._try(tunnel)) is not None]
+        if len(failures) == len(self.tunnels):
+            *told, (_, last) = failures
+        else:
+            told, last = failures, None
+        for name, error in told:
+            self._emit(TunnelFailed(tunnel=name, **described(error)))
+        if last is not None:
+            raise last
+
+    async def reload(self) -> None:
+        """Load every identity again, and start what could not start before."""
+        for tunnel in self.tunnels:
+            if tunnel.state is not TunnelState.FAILED:
+                await tunnel.reload()
+            elif (failure := await self._try(tunnel)) is not None:
+                self._emit(TunnelFailed(tunnel=failure[0], **described(failure[1])))
+
+    async def _try(self, tunnel: Tunnel) -> tuple[str, MtlskitError] | None:
+        try:
+            await tunnel.start(self._nursery)
+        except MtlskitError as exc:
+            return tunnel.config.name, exc
+        return None
+
+    def stop(self) -> None:
+        """Close the doors and let the sessions finish; a second call ends them at once."""
+        if self._stopping:
+            self._nursery.cancel_scope.cancel()
+            return
+        self._stopping = True
+        for tunnel in self.tunnels:
+            tunnel.close_door()
+        self._nursery.start_soon(self._drain)
+
+    @property
+    def serving(self) -> list[Tunnel]:
+        """The tunnels that accept clients."""
+        return [tunnel for tunnel in self.tunnels if tunnel.state is TunnelState.SERVING]
+
+    @property
+    def sessions(self) -> int:
+        """How many clients are connected, over all tunnels."""
+        return sum(tunnel.sessions for tunnel in self.tunnels)
+
+    async def _drain(self) -> None:
+        seconds = max(tunnel.config.timeouts.drain for tunnel in self.tunnels)
+        self._emit(DrainStarted(sessions=self.sessions, seconds=seconds))
+        with trio.move_on_after(seconds):
+            for tunnel in self.tunnels:
+                await tunnel.drained()
+        self._nursery.cancel_scope.cancel()
+
+
+async def run_proxy(
+    config: ProxyConfig,
+    *,
+    emit: Emit = silent,
+    ready_path: Path | None = None,
+    handle_signals: bool = False,
+    on_ready: Callable[[Proxy], None] = lambda proxy: None,
+    task_status: trio.TaskStatus[Proxy] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the tunnels until they are stopped. Ready (`task_status`, `on_ready`, the file) when every listener accepts.
+
+    A tunnel that cannot start is told through `emit`, and the others run. Raises a tunnel's own error (ConfigError,
+    IdentityError, ListenError) when none could, and ConfigError if the ready file cannot be written.
+    """
+    raise_descriptor_limit()
+    failure: MtlskitError | None = None
+    async with Relay() as relay, trio.open_nursery() as nursery:
+        proxy = Proxy([Tunnel(tunnel, relay, emit) for tunnel in config.tunnels], nursery, emit)
+        try:
+            if handle_signals:
+                await nursery.start(_steer, proxy)
+            await proxy.start()
+            with ready_file(ready_path, proxy.tunnels):
+                on_ready(proxy)
+                task_status.started(proxy)
+                await trio.sleep_forever()
+        except MtlskitError as exc:
+            failure = exc
+            nursery.cancel_scope.cancel()
+        finally:
+            cut = proxy.sessions
+    if failure is not None:
+        raise failure
+    emit(DrainFinished(cut=cut))
+
+
+async def _steer(proxy: Proxy, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(*_STOP_SIGNALS, *_RELOAD_SIGNALS) as signals:
+        task_status.started()
+        await _obey(proxy, signals)
+
+
+async def _obey(proxy: Proxy, signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        if number in _RELOAD_SIGNALS:
+            await proxy.reload()
+        else:
+            proxy.stop()

@@ -1,0 +1,142 @@
+"""What happens in the sandbox, as events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mtlskit.telemetry import Event, Level
+
+__all__ = [
+    "CancelForwarded",
+    "CertificateRevoked",
+    "ChannelBindingVerified",
+    "ClientAdmitted",
+    "ClientRefused",
+    "GatewayReady",
+    "PostgresStarted",
+    "PostgresStopped",
+    "SandboxReady",
+    "SessionClosed",
+    "UpstreamFailed",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresStarted(Event):
+    """The sandbox's PostgreSQL accepts connections on a unix socket."""
+
+    process_id: int
+    socket: str
+
+    def sentence(self) -> str:
+        return f"PostgreSQL is ready on {self.socket} (process {self.process_id})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresStopped(Event):
+    """The sandbox's PostgreSQL has ended, with all its processes."""
+
+    process_id: int
+
+    def sentence(self) -> str:
+        return f"PostgreSQL has stopped (process {self.process_id})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayReady(Event):
+    """The mTLS gateway accepts connections."""
+
+    address: str
+
+    def sentence(self) -> str:
+        return f"the mTLS gateway is ready on {self.address}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxReady(Event):
+    """Everything runs, and sandbox.json tells how to reach it."""
+
+    file: str
+
+    def sentence(self) -> str:
+        return f"the sandbox is ready: {self.file}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientAdmitted(Event):
+    """A client has shown a certificate of the space and passed the handshake. `serial` is hexadecimal."""
+
+    peer: str
+    subject: str
+    serial: str
+    tls: str
+
+    def sentence(self) -> str:
+        return f"{self.peer} came in with the certificate {self.subject} (serial {self.serial}, {self.tls})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientRefused(Event):
+    """A client was turned away: before TLS, in the handshake, or in its login as far as the gateway decides it."""
+
+    level: ClassVar[Level] = Level.WARNING
+    peer: str
+    reason: str
+
+    def sentence(self) -> str:
+        return f"{self.peer} was refused: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelBindingVerified(Event):
+    """A client logged in with SCRAM-SHA-256-PLUS, bound to this gateway's certificate."""
+
+    peer: str
+    user: str
+
+    def sentence(self) -> str:
+        return f"{self.peer} logged in as {self.user} with SCRAM-SHA-256-PLUS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelForwarded(Event):
+    """A CancelRequest went to the server. Whether its key was right is known to the server only."""
+
+    peer: str
+
+    def sentence(self) -> str:
+        return f"{self.peer} asked to cancel a query"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamFailed(Event):
+    """The server behind the gateway could not be reached, or broke off."""
+
+    level: ClassVar[Level] = Level.ERROR
+    peer: str
+    reason: str
+
+    def sentence(self) -> str:
+        return f"{self.peer} could not be served: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionClosed(Event):
+    """A session that had been admitted is over."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    peer: str
+
+    def sentence(self) -> str:
+        return f"the session of {self.peer} is over"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificateRevoked(Event):
+    """The space's CA has revoked a certificate; the gateway refuses it from now on. `serial` is hexadecimal."""
+
+    serial: str
+
+    def sentence(self) -> str:
+        return f"the certificate with serial {self.serial} is revoked"

@@ -1,0 +1,153 @@
+"""What all tests share: real servers and their PKI, and the two options of the run.
+
+``--pg-majors=15,17,18`` names the PostgreSQL versions: a test that takes `each_postgres` runs once for each, one that
+takes `postgres` runs on the newest. ``--without-services`` leaves out every test that needs a real server or client,
+for machines that cannot have them; CI never uses it. Nothing is skipped: what cannot be had fails and says what to
+install.
+
+`tests.services` is imported inside the fixtures, so that a run of unit tests does not pay for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.services.fleet import Fleet
+    from tests.services.pki import Pki
+    from tests.services.postgres import PostgresServer
+    from tests.services.settings import ServerOptions
+
+    MakePostgres = Callable[..., PostgresServer]
+
+_END_TO_END = Path(__file__).parent / "e2e"
+_LOG_SHOWN = 6000
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Define the options of the run."""
+    group = parser.getgroup("mtlskit")
+    group.addoption(
+        "--pg-majors",
+        default="15,17,18",
+        metavar="LIST",
+        help="PostgreSQL majors to test against, of 15,16,17,18 (default: %(default)s)",
+    )
+    group.addoption(
+        "--without-services",
+        action="store_true",
+        help="leave out the tests that need real servers or clients (never in CI)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a list of majors that we cannot read before anything is collected."""
+    _majors(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes `each_postgres` once for each major."""
+    if "each_postgres" in metafunc.fixturenames:
+        majors = _majors(metafunc.config)
+        metafunc.parametrize("each_postgres", majors, indirect=True, ids=[f"pg{major}" for major in majors])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect, with ``--without-services``, what uses a service however indirectly."""
+    if not config.getoption("--without-services"):
+        return
+    left_out = [item for item in items if _needs_services(item)]
+    items[:] = [item for item in items if not _needs_services(item)]
+    config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of a server's log with the failure of a test that used it."""
+    report = yield
+    if report.failed and "services" in getattr(item, "fixturenames", ()):
+        from tests.services.postgres import PostgresServer
+
+        for name, value in getattr(item, "funcargs", {}).items():
+            if isinstance(value, PostgresServer):
+                report.sections.append((f"log of {name}, {value!r}", value.log()[-_LOG_SHOWN:]))
+    return report
+
+
+@pytest.fixture(scope="session")
+def services() -> None:
+    """The mark of every test that needs a real server or client: see ``--without-services``."""
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """The certificates of the tests, as files."""
+    from tests.services.pki import make_pki
+
+    return make_pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="session")
+def postgres_fleet(services: None, pki: Pki) -> Iterator[Fleet]:
+    """The servers that the session shares: ``postgres_fleet.of(17)``."""
+    from tests.services.fleet import Fleet
+
+    with Fleet(pki) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_fleet: Fleet, request: pytest.FixtureRequest) -> PostgresServer:
+    """A shared PostgreSQL of the newest major of this run."""
+    return postgres_fleet.of(max(_majors(request.config)))
+
+
+@pytest.fixture(scope="session")
+def each_postgres(postgres_fleet: Fleet, request: pytest.FixtureRequest) -> PostgresServer:
+    """A shared PostgreSQL of each major of this run in turn."""
+    major: int = request.param
+    return postgres_fleet.of(major)
+
+
+@pytest.fixture(scope="session")
+def dumpable_postgres(postgres_fleet: Fleet) -> PostgresServer:
+    """A shared PostgreSQL that the installed pg_dump takes: it refuses servers newer than itself."""
+    from tests.services.builds import MAJORS
+    from tests.services.clients import program_major
+
+    return postgres_fleet.of(min(program_major("pg_dump"), max(MAJORS)))
+
+
+@pytest.fixture
+def make_postgres(services: None, pki: Pki, request: pytest.FixtureRequest) -> Iterator[MakePostgres]:
+    """Start servers of the test's own, to restart, kill or set up differently: ``make_postgres(options, major=17)``."""
+    from tests.services.builds import postgres_build
+    from tests.services.postgres import PostgresServer
+
+    with ExitStack() as stack:
+
+        def make(options: ServerOptions | None = None, *, major: int | None = None) -> PostgresServer:
+            build = postgres_build(major or max(_majors(request.config)))
+            return stack.enter_context(PostgresServer(build, pki, options))
+
+        yield make
+
+
+def _majors(config: pytest.Config) -> tuple[int, ...]:
+    text = str(config.getoption("--pg-majors"))
+    try:
+        majors = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        majors = ()
+    if not majors or not set(majors) <= {15, 16, 17, 18}:
+        raise pytest.UsageError(f"--pg-majors={text}: give a list of 15, 16, 17, 18, such as --pg-majors=17,18")
+    return majors
+
+
+def _needs_services(item: pytest.Item) -> bool:
+    return "services" in getattr(item, "fixturenames", ()) or _END_TO_END in item.path.parents

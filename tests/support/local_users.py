@@ -1,0 +1,55 @@
+"""Clients that are real users of this host: child processes that become one and then connect.
+
+Root can become anybody, an ordinary user is only itself: `available_uids` says whom a test can use here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+_BECOME = """
+import os, socket, struct, sys
+uid = int(sys.argv[1])
+if uid != os.getuid():
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+"""
+
+DAEMON, NOBODY = 1, 65534
+
+
+@cache
+def available_uids() -> tuple[int, ...]:
+    """Our own uid first, then those that a child of ours can become."""
+    others = [DAEMON]
+    # In a user namespace 65534 stands for everybody whom it cannot name.
+    if Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]:
+        others.append(NOBODY)
+    return (os.getuid(), *(uid for uid in others if uid != os.getuid() and _can_become(uid)))
+
+
+def _can_become(uid: int) -> bool:
+    child = run_as(uid, "")
+    return finish(child) == 0
+
+
+def run_as(uid: int, script: str, *args: object, cwd: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start Python as `uid`. The script has os, socket, struct and sys, and its arguments from sys.argv[2]."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _BECOME + script, str(uid), *map(str, args)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=cwd,
+    )
+
+
+def finish(child: subprocess.Popen[bytes]) -> int:
+    """Let the child go on (its stdin ends), wait for its end, and return its exit status."""
+    child.communicate(timeout=30)
+    return child.returncode
