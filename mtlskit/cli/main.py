@@ -45,9 +45,9 @@ def root(
     """
 
 
-app.command("demo")(demo.demo)
+app.command("demo", epilog=demo.EPILOG)(demo.demo)
 app.command("proxy", epilog=proxy.EPILOG)(proxy.proxy)
-app.command("sandbox")(sandbox.sandbox)
+app.command("sandbox", epilog=sandbox.EPILOG)(sandbox.sandbox)
 
 
 def main() -> None:

@@ -127,7 +127,7 @@ def _from_file(config: Path | None, tunnels: list[str]) -> ProxyConfig:
     from mtlskit.config.loading import load_config, select
     from mtlskit.config.locate import locate_config
 
-    path = locate_config(config, cwd=Path.cwd(), environ=os.environ)
+    path = locate_config(config, cwd=Path(), environ=os.environ)
     return select(load_config(path, environ=os.environ), tunnels)
 
 

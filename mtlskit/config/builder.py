@@ -124,7 +124,8 @@ def _check_name(path: ValuePath, origin: Origin) -> None:
 def _identity(name: str, table: IdentityTable | TunnelTable, path: ValuePath, around: Surroundings) -> IdentityConfig:
     _check_name(path, around.origin)
     if isinstance(table, IdentityTable) and table.issuer != "files":
-        raise problem(around.origin, (*path, "issuer"), "unknown issuer", 'use issuer = "files" with cert and key')
+        with located(around.origin, (*path, "issuer")):
+            raise ConfigError(Code.CONFIG_BAD_VALUE, "unknown issuer", 'use issuer = "files" with cert and key')
     files = {key: _path(getattr(table, key), (*path, key), around) for key in (*_INLINE, "ca")}
     cert, key = files["cert"], files["key"]
     if cert is None or key is None:
@@ -230,7 +231,7 @@ def _identity_of(
                 around.origin,
                 (*path, key),
                 f"identity and {key} exclude each other",
-                f"leave {key} out, or write it below [identity.{spelled_key(table.identity)}]",
+                f"leave {key} out, or write it in the table of the identity",
             )
     identity = identities.get(table.identity)
     if identity is None:

@@ -122,6 +122,8 @@ def check_shape(document: Mapping[str, object], origin: Origin) -> Document:
     except ValidationError as exc:
         found = exc.errors(include_url=False, include_context=False, include_input=False)
         # Only the one that is raised is put into words: a large file can hold a hundred thousand of them.
+        # A key that is misspelled is unknown, and mostly missing too: the first says it better.
+        found = [details for details in found if details["type"] == "extra_forbidden"] or found
         first = min(found, key=lambda details: origin.order(details["loc"]))
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         told = _tell(first, origin)

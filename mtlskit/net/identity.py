@@ -24,7 +24,7 @@ from mtlskit.config.values import IdentityConfig, Verify, VerifyMode
 from mtlskit.errors import Code, IdentityError
 from mtlskit.net.files import read_private, read_public
 from mtlskit.pki.certificates import certificates_pem
-from mtlskit.pki.identity import CheckedPair, check_anchors, check_pair
+from mtlskit.pki.identity import CheckedPair, anchor_warnings, check_anchors, check_pair
 from mtlskit.pki.keys import private_key_pem
 
 __all__ = ["IdentitySnapshot", "load_snapshot"]
@@ -70,12 +70,13 @@ def load_snapshot(
         cert_pem, key_pem, now=now, cert_source=str(config.cert), key_source=str(config.key), passphrase=passphrase
     )
     anchors_pem = None
+    warnings = pair.warnings
     if config.ca is not None:
-        anchors_pem = certificates_pem(
-            check_anchors(read_public(config.ca, "CA file"), now=now, source=str(config.ca))
-        ).decode("ascii")
+        anchors = check_anchors(read_public(config.ca, "CA file"), now=now, source=str(config.ca))
+        anchors_pem = certificates_pem(anchors).decode("ascii")
+        warnings += anchor_warnings(anchors, now=now, source=str(config.ca))
     context = _context(pair, anchors_pem, verify, alpn, source=config.cert)
-    return IdentitySnapshot(config.name, pair, context, verify, pair.warnings)
+    return IdentitySnapshot(config.name, pair, context, verify, warnings)
 
 
 def _resolve_together(cert: Path, key: Path) -> tuple[Path, Path]:

@@ -45,6 +45,7 @@ class Issued:
 
     @property
     def serial(self) -> int:
+        """What `Authority.revocation_list` takes."""
         return self.certificate.serial_number
 
 

@@ -167,6 +167,8 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
     if certificate.issuer != issuer.subject:
         return False
     try:
+        # Asked first, because the check itself calls an unknown algorithm and a key of another type the same.
+        _ = certificate.signature_hash_algorithm
         certificate.verify_directly_issued_by(issuer)
     except UnsupportedAlgorithm:
         return True

@@ -1,8 +1,9 @@
 """Bytes both ways between a client and a server, until one of them is done.
 
 A client's end of file is handed on as a half-close, and the server may still finish what it has to say; PostgreSQL
-then ends the session. A server's end of file ends everything once its last bytes have been handed on. Each direction
-holds one read (64 KiB) at most: a slow reader stops the other side's reads.
+then ends the session. Where the server's side is TLS there is no half-close, and a client's end of file ends all. A
+server's end of file ends all once its last bytes have been handed on. Each direction holds one read (64 KiB) at most:
+a slow reader stops the other side's reads.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _LINGER = 10.0
 
 async def forward(
     client: trio.abc.Stream,
-    server: trio.abc.HalfCloseableStream,
+    server: trio.abc.Stream,
     *,
     from_server: Callable[[bytes], bytes] = bytes,
 ) -> None:
@@ -42,12 +43,15 @@ async def forward(
         raise failure
 
 
-async def _to_server(client: trio.abc.Stream, server: trio.abc.HalfCloseableStream, scope: trio.CancelScope) -> None:
+async def _to_server(client: trio.abc.Stream, server: trio.abc.Stream, scope: trio.CancelScope) -> None:
     try:
         while data := await client.receive_some(READ_SIZE):
             await server.send_all(data)
-        await server.send_eof()
-        scope.deadline = trio.current_time() + _LINGER
+        if isinstance(server, trio.abc.HalfCloseableStream):
+            await server.send_eof()
+            scope.deadline = trio.current_time() + _LINGER
+        else:
+            scope.cancel()
     except trio.BrokenResourceError:
         scope.cancel()
 

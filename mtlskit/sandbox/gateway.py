@@ -40,16 +40,17 @@ from mtlskit.sandbox.events import (
     UpstreamFailed,
 )
 from mtlskit.sandbox.forward import forward
-from mtlskit.sandbox.gateway_login import ClientGone, Login, LoginRefused, scram_failure
+from mtlskit.sandbox.gateway_login import ClientGoneError, Login, LoginRefusedError, scram_failure
 from mtlskit.sandbox.scram import ScramError
 from mtlskit.sandbox.tls import READ_SIZE, TlsStream, close_politely
 from mtlskit.telemetry import Emit, silent
 from mtlskit.wire.postgres.messages import error_response
 from mtlskit.wire.postgres.startup import CancelRequested, EncryptionRequested, StartupReader, StartupReceived
 
-__all__ = ["ALPN", "Gateway", "GatewayConfig", "ServerTls", "Upstream", "open_listeners", "open_upstream"]
+__all__ = ["ALPN", "ANY_PORT", "Gateway", "GatewayConfig", "ServerTls", "Upstream", "open_listeners", "open_upstream"]
 
 ALPN: Final = "postgresql"
+ANY_PORT: Final = TcpAddress("127.0.0.1", 0)
 _TLS_HANDSHAKE: Final = b"\x16"
 
 Upstream: TypeAlias = Endpoint | UnixAddress
@@ -111,7 +112,7 @@ class Gateway:
             self.connections -= 1
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The gateway itself turns the client away; `packet` is what it is told, if it can be told."""
 
     def __init__(self, reason: str, packet: bytes = b"") -> None:
@@ -138,7 +139,7 @@ class _Conversation:
             self._host, port = self._plain.socket.getpeername()[:2]
             self._peer = str(TcpAddress(self._host, port))
             await self._converse()
-        except _Refused as refused:
+        except _RefusedError as refused:
             await self._refuse(refused.reason, refused.packet)
         except ScramError as failed:
             packet = error_response(
@@ -147,14 +148,14 @@ class _Conversation:
             await self._refuse(f"{failed.message} (user {self._user})", packet)
         except ClientProtocolError as failed:
             await self._refuse(failed.sentence, error_response(sqlstate="08P01", message=failed.sentence))
-        except LoginRefused as refused:
+        except LoginRefusedError as refused:
             await self._tell(refused.packet)
         except UpstreamError as failed:
             self._gateway.emit(UpstreamFailed(peer=self._peer, reason=failed.sentence))
             await self._tell(error_response(sqlstate="08006", message=failed.sentence))
         except trio.TooSlowError:
             await self._refuse("it took too long", b"")
-        except (ClientGone, trio.BrokenResourceError, OSError):
+        except (ClientGoneError, trio.BrokenResourceError, OSError):
             pass  # a client that leaves is no event of its own
         finally:
             await self._close()
@@ -185,9 +186,9 @@ class _Conversation:
         try:
             await secured.handshake()
         except ssl.SSLError as exc:
-            raise _Refused(_handshake_reason(exc)) from exc
+            raise _RefusedError(_handshake_reason(exc)) from exc
         if direct and secured.socket.selected_alpn_protocol() != ALPN:
-            raise _Refused(f"direct TLS without the ALPN protocol {ALPN}")
+            raise _RefusedError(f"direct TLS without the ALPN protocol {ALPN}")
         return secured
 
     async def _negotiate(self) -> bool:
@@ -212,7 +213,7 @@ class _Conversation:
                     where = f'host "{self._host}", user "{user}", database "{database}"'
                     raise _refusal("28000", f"no pg_hba.conf entry for {where}, no encryption")
                 case CancelRequested():
-                    raise _Refused("a CancelRequest without TLS")
+                    raise _RefusedError("a CancelRequest without TLS")
         return False
 
     def _admit(self, tls: TlsStream) -> None:
@@ -240,7 +241,7 @@ class _Conversation:
                 raise _refusal("0A000", f"unsupported frontend protocol: {event.kind.upper()} request inside TLS")
             if event is not None:
                 return event, reader.trailing
-        raise ClientGone
+        raise ClientGoneError
 
     async def _cancel(self, request: CancelRequested) -> None:
         with trio.move_on_after(self._config.login):
@@ -270,7 +271,7 @@ class _Conversation:
             await forward(self._stream, server, from_server=login.rewrite)
 
     async def _dial(self) -> trio.SocketStream:
-        return await open_upstream(self._config.upstream, timeout=self._config.dial)
+        return await open_upstream(self._config.upstream, within=self._config.dial)
 
     async def _refuse(self, reason: str, packet: bytes) -> None:
         self._gateway.emit(ClientRefused(peer=self._peer, reason=reason))
@@ -288,8 +289,8 @@ class _Conversation:
             await close_politely(self._stream)
 
 
-def _refusal(sqlstate: str, message: str) -> _Refused:
-    return _Refused(message, error_response(sqlstate=sqlstate, message=message))
+def _refusal(sqlstate: str, message: str) -> _RefusedError:
+    return _RefusedError(message, error_response(sqlstate=sqlstate, message=message))
 
 
 def _handshake_reason(error: ssl.SSLError) -> str:
@@ -302,15 +303,15 @@ def _handshake_reason(error: ssl.SSLError) -> str:
     return f"the TLS handshake failed: {error.reason or error}"
 
 
-async def open_upstream(upstream: Upstream, *, timeout: float) -> trio.SocketStream:
-    """Connects, in plain. `timeout` is in seconds. Raises UpstreamUnreachable, UpstreamTimeout."""
+async def open_upstream(upstream: Upstream, *, within: float) -> trio.SocketStream:
+    """Connects, in plain. `within` is in seconds. Raises UpstreamUnreachable, UpstreamTimeout."""
     try:
-        with trio.fail_after(timeout):
+        with trio.fail_after(within):
             if isinstance(upstream, UnixAddress):
                 return await trio.open_unix_socket(str(upstream.path))
             return await trio.open_tcp_stream(upstream.host, upstream.port)
     except trio.TooSlowError as exc:
-        raise UpstreamTimeout(Code.TCP_TIMEOUT, f"{upstream} did not answer within {timeout:.0f} s") from exc
+        raise UpstreamTimeout(Code.TCP_TIMEOUT, f"{upstream} did not answer within {within:.0f} s") from exc
     except OSError as exc:
         reason = exc.strerror or str(exc)
         raise UpstreamUnreachable(

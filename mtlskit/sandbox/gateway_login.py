@@ -44,7 +44,7 @@ from mtlskit.wire.postgres.messages import (
     take_client_message,
 )
 
-__all__ = ["ClientGone", "Login", "LoginRefused", "scram_failure"]
+__all__ = ["ClientGoneError", "Login", "LoginRefusedError", "scram_failure"]
 
 _MAX_SERVER_MESSAGE: Final = 30_000
 """Bytes of a message in the SCRAM conversation with the server: libpq's bound for an ErrorResponse."""
@@ -52,11 +52,11 @@ _SASL_CONTINUE: Final = 11
 _SASL_FINAL: Final = 12
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """The client went away in the middle of its login. psql does, to ask its user for a password."""
 
 
-class LoginRefused(Exception):
+class LoginRefusedError(Exception):
     """The server behind has refused the login; `packet` is what it said."""
 
     def __init__(self, packet: bytes) -> None:
@@ -94,8 +94,8 @@ class Login:
     async def run(self) -> bool:
         """Goes on until everything else may be forwarded as it is. Returns whether channel binding was verified.
 
-        Raises ScramError, LoginRefused, ClientGone, ClientProtocolError, UpstreamLost, UpstreamProtocolError, and
-        trio.BrokenResourceError for either connection.
+        Raises ScramError, LoginRefusedError, ClientGoneError, ClientProtocolError, UpstreamLost,
+        UpstreamProtocolError, and trio.BrokenResourceError for either connection.
         """
         bound = False
         offer = await self._until_decided()
@@ -154,7 +154,7 @@ class Login:
         """The data of the server's next authentication message, which must be of the kind `code`."""
         message = await self._server_message()
         if message.kind == b"E":
-            raise LoginRefused(frame(message.kind, message.body))
+            raise LoginRefusedError(frame(message.kind, message.body))
         if message.kind != b"R" or message.body[:4] != struct.pack("!I", code):
             raise UpstreamProtocolError(
                 Code.PG_SERVER_RUBBISH, f"the server sent {message.kind!r} in the middle of a SCRAM conversation"
@@ -182,7 +182,7 @@ class Login:
         while (message := take_client_message(self._from_client)) is None:
             data = await self._client.receive_some(READ_SIZE)
             if not data:
-                raise ClientGone
+                raise ClientGoneError
             self._from_client += data
         return message
 

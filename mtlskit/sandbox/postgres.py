@@ -294,7 +294,9 @@ async def _until_predecessor_is_gone(programs: _Programs) -> None:
     """
     pid_file = programs.data / "postmaster.pid"
     with trio.move_on_after(_FAST_SHUTDOWN):
-        while pid_file.exists() and _is_alive(pid_file.read_text("utf-8", "replace").partition("\n")[0]):
+        while True:
+            if not pid_file.exists() or not _is_alive(pid_file.read_text("utf-8", "replace").partition("\n")[0]):
+                return
             await trio.sleep(_POLL)
 
 

@@ -22,7 +22,7 @@ import hmac
 import secrets
 import stringprep
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
@@ -75,8 +75,8 @@ class ScramKeys:
 
     salt: bytes
     iterations: int
-    client_key: bytes
-    server_key: bytes
+    client_key: bytes = field(repr=False)
+    server_key: bytes = field(repr=False)
 
     @classmethod
     def derive(cls, password: str, salt: bytes | None = None, iterations: int = _ITERATIONS) -> ScramKeys:

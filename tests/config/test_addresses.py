@@ -46,7 +46,7 @@ def test_listen(text: str, address: ListenAddress) -> None:
         ("127.0.0.1:", "port must be a number from 0 to 65535"),
         ("127.0.0.1:65536", "port must be a number"),
         ("127.0.0.1:-1", "port must be a number"),
-        ("127.0.0.1:٣", "port must be a number"),
+        ("127.0.0.1:\u0663", "port must be a number"),
         ("localhost:pg", "port must be a number"),
         ("::1:6432", "must stand in brackets"),
         ("[::1", "brackets of the IPv6 address are not closed"),

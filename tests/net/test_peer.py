@@ -18,7 +18,7 @@ from mtlskit.errors import ClientNotAllowed, Code
 from mtlskit.net import peer, socktables
 from mtlskit.net.peer import LocalUser, Peer, identify, local_user, peer_address
 from mtlskit.net.socktables import NetlinkUnusableError, SocketRow, TcpEnd
-from tests.support.local_users import available_uids, finish, run_as
+from tests.support.local_users import available_uids, finish, running_as
 
 UIDS = available_uids()
 
@@ -79,7 +79,7 @@ HOSTS = ("127.0.0.1", "127.8.9.10", *(("::1",) if _has_ipv6() else ()))
 def listening(host: str, *, dual_stack: bool = False) -> Iterator[tuple[socket.socket, int]]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family, dualstack_ipv6=dual_stack) as server:
-        server.settimeout(30)
+        server.settimeout(10)
         yield server, server.getsockname()[1]
 
 
@@ -98,8 +98,10 @@ def _source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("uid", UIDS)
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_loopback_client_is_its_own_user(host: str, uid: int) -> None:
-    with listening(host) as (server, port):
-        child = run_as(uid, CONNECT, host, port)
+    with (
+        listening(host) as (server, port),
+        running_as(uid, CONNECT, host, port) as child,
+    ):
         accepted, where = server.accept()
         with accepted:
             assert identify(accepted, with_user=True) == Peer(
@@ -111,8 +113,10 @@ def test_a_loopback_client_is_its_own_user(host: str, uid: int) -> None:
 @pytest.mark.usefixtures("_source")
 @pytest.mark.parametrize("uid", UIDS)
 def test_a_client_that_reaches_ipv4_through_an_ipv6_socket(uid: int) -> None:
-    with listening("127.0.0.1") as (server, port):
-        child = run_as(uid, CONNECT_MAPPED if _has_ipv6() else CONNECT, "127.0.0.1", port)
+    with (
+        listening("127.0.0.1") as (server, port),
+        running_as(uid, CONNECT_MAPPED if _has_ipv6() else CONNECT, "127.0.0.1", port) as child,
+    ):
         accepted, _ = server.accept()
         with accepted:
             assert local_user(accepted) == uid
@@ -123,8 +127,10 @@ def test_a_client_that_reaches_ipv4_through_an_ipv6_socket(uid: int) -> None:
 @pytest.mark.parametrize("uid", UIDS)
 def test_an_ipv4_client_of_a_dual_stack_listener(uid: int) -> None:
     dual_stack = socket.has_dualstack_ipv6()
-    with listening("::" if dual_stack else "0.0.0.0", dual_stack=dual_stack) as (server, port):
-        child = run_as(uid, CONNECT, "127.0.0.1", port)
+    with (
+        listening("::" if dual_stack else "0.0.0.0", dual_stack=dual_stack) as (server, port),
+        running_as(uid, CONNECT, "127.0.0.1", port) as child,
+    ):
         accepted, _ = server.accept()
         with accepted:
             assert peer_address(accepted)[0] == IPv4Address("127.0.0.1")
@@ -138,18 +144,23 @@ def test_an_ipv4_client_of_a_dual_stack_listener(uid: int) -> None:
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_client_that_is_gone_already_is_nobody(host: str, script: str, uid: int) -> None:
     """The kernel shows an orphaned socket with uid 0: such a client must not be taken for root."""
-    with listening(host) as (server, port):
-        assert finish(run_as(uid, script, host, port)) == 0
-        accepted, _ = server.accept()
-        with accepted:
-            assert local_user(accepted) is None
+    with (
+        listening(host) as (server, port),
+        running_as(uid, script, host, port) as child,
+    ):
+        assert finish(child) == 0
+    accepted, _ = server.accept()
+    with accepted:
+        assert local_user(accepted) is None
 
 
 @pytest.mark.usefixtures("_source")
 @pytest.mark.parametrize("uid", UIDS)
 def test_a_client_that_has_half_closed_is_nobody(uid: int) -> None:
-    with listening("127.0.0.1") as (server, port):
-        child = run_as(uid, HALF_CLOSE, "127.0.0.1", port)
+    with (
+        listening("127.0.0.1") as (server, port),
+        running_as(uid, HALF_CLOSE, "127.0.0.1", port) as child,
+    ):
         assert child.stdout is not None
         assert child.stdout.readline() == b"closed\n"
         accepted, _ = server.accept()
@@ -161,8 +172,10 @@ def test_a_client_that_has_half_closed_is_nobody(uid: int) -> None:
 @pytest.mark.parametrize("uid", UIDS)
 def test_a_port_taken_over_after_a_reset_does_not_lend_its_user(uid: int) -> None:
     """The first client's bytes are still in our buffer when another user owns the same four numbers."""
-    with listening("127.0.0.1") as (server, port):
-        child = run_as(uid, SEND_AND_RESET + "print(1)", "127.0.0.1", port)
+    with (
+        listening("127.0.0.1") as (server, port),
+        running_as(uid, SEND_AND_RESET + "print(1)", "127.0.0.1", port) as child,
+    ):
         assert finish(child) == 0
         first, where = server.accept()
         with first, socket.socket() as second:
@@ -191,11 +204,14 @@ def test_a_reset_during_the_look_up_voids_the_answer(monkeypatch: pytest.MonkeyP
 
 
 def test_a_client_that_went_away_has_no_address_and_does_not_pass_for_a_unix_peer() -> None:
-    with listening("127.0.0.1") as (server, port):
-        assert finish(run_as(os.getuid(), SEND_AND_RESET, "127.0.0.1", port)) == 0
-        accepted, _ = server.accept()
-        with accepted, pytest.raises(ClientNotAllowed) as caught:
-            identify(accepted, with_user=False)
+    with (
+        listening("127.0.0.1") as (server, port),
+        running_as(os.getuid(), SEND_AND_RESET, "127.0.0.1", port) as child,
+    ):
+        assert finish(child) == 0
+    accepted, _ = server.accept()
+    with accepted, pytest.raises(ClientNotAllowed) as caught:
+        identify(accepted, with_user=False)
     assert caught.value.code is Code.DOOR_ADDRESS
 
 
@@ -205,15 +221,15 @@ def test_a_unix_client_is_its_own_user_and_has_no_address(uid: int, tmp_path: Pa
     folder.mkdir()
     folder.chmod(0o755)
     with socket.socket(socket.AF_UNIX) as server:
-        server.settimeout(30)
+        server.settimeout(10)
         server.bind(str(folder / "s"))
         (folder / "s").chmod(0o666)
         server.listen()
-        child = run_as(uid, CONNECT_UNIX, "s", cwd=folder)
-        accepted, _ = server.accept()
-        with accepted:
-            assert identify(accepted, with_user=True) == Peer(None, None, LocalUser(uid))
-        assert finish(child) == 0
+        with running_as(uid, CONNECT_UNIX, "s", cwd=folder) as child:
+            accepted, _ = server.accept()
+            with accepted:
+                assert identify(accepted, with_user=True) == Peer(None, None, LocalUser(uid))
+            assert finish(child) == 0
 
 
 async def test_trio_sockets_do_as_well() -> None:

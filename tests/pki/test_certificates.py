@@ -260,9 +260,11 @@ def test_an_extension_that_cannot_be_read_is_an_error_and_a_missing_one_is_none(
 def test_an_issuer_is_known_by_name_and_signature() -> None:
     root = make_certificate("root", ca=True)
     namesake = make_certificate("root", ca=True)
+    other_kind = make_certificate("root", ca=True, key=generate_key(KeyType.ED25519))
     leaf = make_certificate("leaf", issuer=root)
     assert is_issued_by(leaf.certificate, root.certificate)
     assert not is_issued_by(leaf.certificate, namesake.certificate)
+    assert not is_issued_by(leaf.certificate, other_kind.certificate)
     assert not is_issued_by(root.certificate, leaf.certificate)
 
 

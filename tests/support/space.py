@@ -1,0 +1,127 @@
+"""A space that runs in a thread of its own, for tests that talk to it with blocking clients."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import trio
+
+from mtlskit.sandbox.credentials import ClientIdentity
+from mtlskit.sandbox.space import Space, SpaceOptions, run_space
+from mtlskit.telemetry import Event
+
+_DEADLINE = 60.0  # seconds; a safety net, nothing is measured by it
+
+
+class EventLog:
+    """An `Emit` that keeps everything, and lets a test wait for what must come."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._changed = threading.Condition(threading.RLock())
+
+    def __call__(self, event: Event) -> None:
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    @property
+    def mark(self) -> int:
+        """A position: `wait_for(…, since=mark)` looks at later events only."""
+        with self._changed:
+            return len(self._events)
+
+    def wait_for(self, kind: type[Event], *, since: int = 0) -> Any:
+        """The first event of `kind` after `since`, waiting for it if need be."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.of(kind, since=since), _DEADLINE), f"no {kind.__name__}"
+            return self.of(kind, since=since)[0]
+
+    def of(self, kind: type[Event], *, since: int = 0) -> list[Event]:
+        """The events of `kind` after `since`, so far."""
+        return [event for event in self._events[since:] if isinstance(event, kind)]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Asks again and again; fails where it never becomes true. For what can only be asked of another process."""
+    deadline = time.monotonic() + _DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "it never became true"
+
+
+@dataclass(frozen=True)
+class RunningSpace:
+    """A space and the thread that runs it."""
+
+    space: Space
+    events: EventLog
+    token: trio.lowlevel.TrioToken
+
+    def revoke(self, serial: int) -> None:
+        trio.from_thread.run_sync(self.space.revoke, serial, trio_token=self.token)
+
+    def parameters(self, identity: ClientIdentity | None = None, **changes: Any) -> dict[str, Any]:
+        """Connection parameters of libpq for the gateway; a change to None takes a parameter away."""
+        identity = identity or self.space.client
+        parameters = {
+            "host": "127.0.0.1",
+            "port": self.space.gateway_address.port,
+            "user": self.space.user,
+            "password": self.space.password,
+            "dbname": self.space.database,
+            "sslmode": "verify-full",
+            "sslrootcert": str(self.space.ca),
+            "sslcert": str(identity.cert),
+            "sslkey": str(identity.key),
+            "connect_timeout": 30,
+        }
+        return {name: value for name, value in (parameters | changes).items() if value is not None}
+
+    def connect(self, identity: ClientIdentity | None = None, **changes: Any) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(autocommit=True, **self.parameters(identity, **changes))
+
+
+@contextmanager
+def running_space(options: SpaceOptions) -> Iterator[RunningSpace]:
+    """Runs a space until the block ends. What the space raises is raised here."""
+    started = threading.Event()
+    events = EventLog()
+    found: dict[str, Any] = {}
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def run(task_status: trio.TaskStatus[Space]) -> None:
+                await run_space(options, emit=events, task_status=task_status)
+
+            found["scope"] = nursery.cancel_scope
+            found["token"] = trio.lowlevel.current_trio_token()
+            found["space"] = await nursery.start(run)
+            started.set()
+
+    def thread() -> None:
+        try:
+            trio.run(main)
+        except BaseException as exc:  # noqa: BLE001 - handed to the test, which raises it
+            found["error"] = exc
+        finally:
+            started.set()
+
+    worker = threading.Thread(target=thread, name="space")
+    worker.start()
+    try:
+        assert started.wait(_DEADLINE)
+        if "space" in found:
+            yield RunningSpace(found["space"], events, found["token"])
+    finally:
+        if "error" not in found:
+            trio.from_thread.run_sync(found["scope"].cancel, trio_token=found["token"])
+        worker.join(_DEADLINE)
+    if "error" in found:
+        raise found["error"]
