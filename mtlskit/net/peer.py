@@ -5,7 +5,7 @@ Two sources, both of them the kernel and neither the client:
 * a unix socket: SO_PEERCRED (unix(7)), the user who called `connect`;
 * TCP over loopback: the owner of the client's own socket (`mtlskit.net.socktables`).
 
-Asking takes some microseconds and blocks for that long; it is meant to be called from an accept handler, once.
+Asking blocks for about 0.1 ms (netlink; /proc takes longer); it is meant for an accept handler, once a client.
 Everything unclear is None, and the front door refuses None when it was told to admit certain users only.
 """
 

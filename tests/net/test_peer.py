@@ -49,6 +49,10 @@ sock.sendall(b"do something and do not ask who I am")
 sock.close()
 """
 
+# A source address that nobody else uses: the port is then free to be taken again.
+LONELY = "127.77.66.55"
+SEND_AND_RESET_FROM = SEND_AND_RESET.replace("int(sys.argv[3]))", "int(sys.argv[3])), source_address=(sys.argv[4], 0)")
+
 HALF_CLOSE = """
 sock = socket.create_connection((sys.argv[2], int(sys.argv[3])))
 sock.sendall(b"do something and do not ask who I am")
@@ -149,9 +153,9 @@ def test_a_client_that_is_gone_already_is_nobody(host: str, script: str, uid: in
         running_as(uid, script, host, port) as child,
     ):
         assert finish(child) == 0
-    accepted, _ = server.accept()
-    with accepted:
-        assert local_user(accepted) is None
+        accepted, _ = server.accept()
+        with accepted:
+            assert local_user(accepted) is None
 
 
 @pytest.mark.usefixtures("_source")
@@ -174,7 +178,7 @@ def test_a_port_taken_over_after_a_reset_does_not_lend_its_user(uid: int) -> Non
     """The first client's bytes are still in our buffer when another user owns the same four numbers."""
     with (
         listening("127.0.0.1") as (server, port),
-        running_as(uid, SEND_AND_RESET + "print(1)", "127.0.0.1", port) as child,
+        running_as(uid, SEND_AND_RESET_FROM, "127.0.0.1", port, LONELY) as child,
     ):
         assert finish(child) == 0
         first, where = server.accept()
@@ -209,9 +213,9 @@ def test_a_client_that_went_away_has_no_address_and_does_not_pass_for_a_unix_pee
         running_as(os.getuid(), SEND_AND_RESET, "127.0.0.1", port) as child,
     ):
         assert finish(child) == 0
-    accepted, _ = server.accept()
-    with accepted, pytest.raises(ClientNotAllowed) as caught:
-        identify(accepted, with_user=False)
+        accepted, _ = server.accept()
+        with accepted, pytest.raises(ClientNotAllowed) as caught:
+            identify(accepted, with_user=False)
     assert caught.value.code is Code.DOOR_ADDRESS
 
 
