@@ -7,6 +7,7 @@ the one that came furthest is raised, and its sentence names them all.
 
 from __future__ import annotations
 
+import errno
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class Dialler:
     ) -> Upstream:
         sock = await _open(target, endpoint)
         try:
-            route = Route(endpoint, *sock.getpeername()[:2])
+            route = _route_of(sock, endpoint)
             progress.where = str(route)
             tune(sock)
             if self.kind is TunnelKind.POSTGRES and self.negotiation is Negotiation.SSLREQUEST:
@@ -142,18 +143,33 @@ class Dialler:
         tls = TlsConnection(sock, TlsEngine(identity.context, server_hostname=name))
         try:
             await tls.handshake()
+        except (ssl.SSLEOFError, ConnectionResetError) as exc:
+            raise self._cut_off(where) from exc
         except ssl.SSLError as exc:
             raise tls_fault(where, exc, verify) from exc
         except OSError as exc:
             raise tcp_fault(where, exc) from exc
         self._check_pins(tls.engine, where)
-        if self.negotiation is Negotiation.DIRECT and tls.engine.alpn != POSTGRES_ALPN:
+        if self._direct and tls.engine.alpn != POSTGRES_ALPN:
             raise UpstreamProtocolError(
                 Code.TLS_ALPN,
                 f"{where} did not agree to ALPN `{POSTGRES_ALPN}`",
                 'direct TLS needs PostgreSQL 17 or later; use negotiation = "sslrequest"',
             )
         return tls
+
+    @property
+    def _direct(self) -> bool:
+        return self.kind is TunnelKind.POSTGRES and self.negotiation is Negotiation.DIRECT
+
+    def _cut_off(self, where: str) -> UpstreamError:
+        error = closed_early(where, "during the TLS handshake")
+        if self._direct:
+            # What PostgreSQL 16 and older do: to them a ClientHello is a start-up packet of an impossible length.
+            return type(error)(
+                error.code, error.sentence, 'direct TLS needs PostgreSQL 17 or later; use negotiation = "sslrequest"'
+            )
+        return error
 
     def _check_pins(self, engine: TlsEngine, where: str) -> None:
         if not self.pins:
@@ -196,6 +212,14 @@ async def _open(target: Route, endpoint: Endpoint) -> trio.socket.SocketType:
     except OSError as exc:
         raise tcp_fault(str(endpoint), _first_cause(exc)) from exc
     return stream.socket
+
+
+def _route_of(sock: trio.socket.SocketType, endpoint: Endpoint) -> Route:
+    try:
+        return Route(endpoint, *sock.getpeername()[:2])
+    except OSError as exc:
+        # A connection that was reset as soon as it stood has no peer any more: ENOTCONN, or EINVAL on macOS.
+        raise tcp_fault(str(endpoint), ConnectionResetError(errno.ECONNRESET, "reset at once")) from exc
 
 
 def _first_cause(exc: OSError) -> OSError:

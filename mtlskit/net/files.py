@@ -32,24 +32,26 @@ def read_private(path: Path, what: str) -> bytes:
 
 def _read(path: Path, what: str, *, private: bool) -> bytes:
     try:
-        with path.open("rb") as file:
+        # Not blocking, because opening a pipe would wait for a writer that may never come.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
             # The checks look at the opened file, not at the path, which may point elsewhere by now.
-            _check(os.fstat(file.fileno()), path, what, private=private)
-            data = file.read(MAX_FILE + 1)
+            _check(os.fstat(descriptor), path, what, private=private)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(MAX_FILE + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as exc:
         raise IdentityError(
             Code.FILE_MISSING,
             f"{path}: the {what} does not exist",
             f"check the path, or create it; see `ls -l {path.parent}`",
         ) from exc
-    except IsADirectoryError as exc:
-        raise IdentityError(
-            Code.FILE_UNREADABLE, f"{path}: the {what} is a folder, not a file", "name the PEM file itself"
-        ) from exc
-    except OSError as exc:
+    except (OSError, ValueError) as exc:  # ValueError: the path has a null character in it
+        reason = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
         raise IdentityError(
             Code.FILE_UNREADABLE,
-            f"{path}: the {what} cannot be read: {exc.strerror or exc}",
+            f"{path}: the {what} cannot be read: {reason}",
             f"give the user that runs mtlskit the right to read it; see `ls -l {path}`",
         ) from exc
     if len(data) > MAX_FILE:
@@ -63,7 +65,8 @@ def _read(path: Path, what: str, *, private: bool) -> bytes:
 
 def _check(status: os.stat_result, path: Path, what: str, *, private: bool) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise IdentityError(Code.FILE_UNREADABLE, f"{path}: the {what} is not a plain file", "name the PEM file itself")
+        found = "a folder" if stat.S_ISDIR(status.st_mode) else "not a plain file"
+        raise IdentityError(Code.FILE_UNREADABLE, f"{path}: the {what} is {found}", "name the PEM file itself")
     if private and os.name == "posix" and status.st_mode & 0o007:
         mode = stat.S_IMODE(status.st_mode)
         raise IdentityError(

@@ -16,7 +16,7 @@ import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,6 +28,9 @@ from mtlskit.pki.identity import CheckedPair, anchor_warnings, check_anchors, ch
 from mtlskit.pki.keys import private_key_pem
 
 __all__ = ["IdentitySnapshot", "load_snapshot"]
+
+_STABLE_ATTEMPTS = 5
+"""How often to read files that are being replaced. They are replaced once; the check of the pair has the last word."""
 
 
 @dataclass(frozen=True)
@@ -59,36 +62,63 @@ def load_snapshot(
     Raises IdentityError, naming the file.
     """
     now = now or datetime.now(UTC)
-    # Links are resolved once, for both files: a `current` that is switched in between must not mix two versions.
-    cert_path, key_path = _resolve_together(config.cert, config.key)
-    cert_pem = read_public(cert_path, "client certificate")
-    key_pem = read_private(key_path, "private key")
+    files = _resolved(config)
+    cert_pem, key_pem = _read_pair(files.cert, files.key)
     passphrase = None
-    if config.passphrase_file is not None:
-        passphrase = read_private(config.passphrase_file, "passphrase").rstrip(b"\r\n")
+    if files.passphrase_file is not None:
+        passphrase = read_private(files.passphrase_file, "passphrase").rstrip(b"\r\n")
     pair = check_pair(
         cert_pem, key_pem, now=now, cert_source=str(config.cert), key_source=str(config.key), passphrase=passphrase
     )
     anchors_pem = None
     warnings = pair.warnings
-    if config.ca is not None:
-        anchors = check_anchors(read_public(config.ca, "CA file"), now=now, source=str(config.ca))
+    if files.ca is not None:
+        anchors = check_anchors(read_public(files.ca, "CA file"), now=now, source=str(config.ca))
         anchors_pem = certificates_pem(anchors).decode("ascii")
         warnings += anchor_warnings(anchors, now=now, source=str(config.ca))
     context = _context(pair, anchors_pem, verify, alpn, source=config.cert)
     return IdentitySnapshot(config.name, pair, context, verify, warnings)
 
 
-def _resolve_together(cert: Path, key: Path) -> tuple[Path, Path]:
-    """Follow links of the two files' common folder once, so that both come from the same version of it."""
-    if cert.parent == key.parent:
-        try:
-            folder = cert.parent.resolve(strict=True)
-        except OSError:
-            return cert, key  # the read that follows says what is wrong, with the path that the user wrote
-        if folder != cert.parent.absolute():
-            return folder / cert.name, folder / key.name
-    return cert, key
+def _resolved(config: IdentityConfig) -> IdentityConfig:
+    """The same files, with the links of the certificate's folder followed once for all that are said to lie in it.
+
+    Otherwise a `current` that is switched while we read would give files of two versions.
+    """
+    folder = config.cert.parent
+    try:
+        target = folder.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: a loop of links, before Python 3.13
+        return config  # the read that follows says what is wrong, with the path that the user wrote
+    if target == folder.absolute():
+        return config
+
+    def moved(path: Path | None) -> Path | None:
+        return target / path.name if path is not None and path.parent == folder else path
+
+    return replace(
+        config,
+        cert=target / config.cert.name,
+        key=moved(config.key) or config.key,
+        ca=moved(config.ca),
+        passphrase_file=moved(config.passphrase_file),
+    )
+
+
+def _read_pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
+    """Certificate and key, as they stood at one moment.
+
+    Where each file is a link of its own (a Kubernetes secret, certbot's `live`), both can change between two reads.
+    The key in between two equal readings of the certificate belongs to it.
+    """
+    cert_pem = read_public(cert, "client certificate")
+    for _ in range(_STABLE_ATTEMPTS):
+        key_pem = read_private(key, "private key")
+        again = read_public(cert, "client certificate")
+        if again == cert_pem:
+            break
+        cert_pem = again
+    return cert_pem, key_pem
 
 
 def _context(
@@ -122,6 +152,13 @@ def _context(
             Code.OPENSSL_REFUSED,
             f"{source}: OpenSSL refuses this certificate and key: {exc.reason or exc}",
             "EE_KEY_TOO_SMALL or CA_MD_TOO_WEAK: this system's security level wants a stronger key or signature",
+        ) from exc
+    except OSError as exc:
+        # Out of descriptors, no room in the temporary folder: a reload must survive it.
+        raise IdentityError(
+            Code.OPENSSL_REFUSED,
+            f"{source}: the key cannot be handed to OpenSSL: {exc.strerror or exc}",
+            "look at the limits of this process (`ulimit -n`) and at the room in the temporary folder",
         ) from exc
     return context
 

@@ -9,8 +9,9 @@ import trio
 
 __all__ = ["tune"]
 
-_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""A peer that vanished is noticed after two minutes of silence (60 s and four times 15 s), before most NAT tables forget us."""
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""A peer that vanished (a laptop's lid, a VPN) is noticed after two minutes of silence, 60 s and four times 15 s, and
+before most NAT tables forget us. TCP_KEEPALIVE is what macOS calls TCP_KEEPIDLE."""
 
 
 def tune(sock: trio.socket.SocketType | socket.socket) -> None:

@@ -35,7 +35,7 @@ READ_SIZE = 65536
 class TlsEngine:
     """One TLS connection between two byte queues. Not thread-safe; owned by one task or thread at a time."""
 
-    __slots__ = ("_failure", "_incoming", "_object", "_outgoing", "_read", "_write", "closed", "unsent")
+    __slots__ = ("_incoming", "_object", "_outgoing", "_read", "_write", "closed", "failure", "unsent")
 
     def __init__(self, context: ssl.SSLContext, *, server_hostname: str | None = None, server_side: bool = False):
         self._incoming = ssl.MemoryBIO()
@@ -45,9 +45,10 @@ class TlsEngine:
         )
         self._read = self._object.read
         self._write = self._object.write
-        self._failure: ssl.SSLError | None = None
         self.closed = False
         """The peer has sent close_notify: a clean end of its direction (RFC 8446 section 6.1)."""
+        self.failure: ssl.SSLError | None = None
+        """Why nothing more can be read: the peer's alert, or a damaged record. Nothing can be written either."""
         self.unsent = b""
         """Ciphertext that was taken from the engine and that the kernel has not taken yet."""
 
@@ -70,10 +71,10 @@ class TlsEngine:
         """Decrypt all that was fed, up to the length of `view`; the count of plain bytes written there.
 
         A result smaller than ``len(view)`` means that nothing complete is left inside. Sets `closed` at the peer's
-        close_notify. Raises `ssl.SSLError` for an alert or a damaged record.
+        close_notify, and `failure` for an alert or a damaged record; what was decrypted before either is returned.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            return 0  # asked again, OpenSSL would name another reason
         read = self._read
         size = len(view)
         count = 0
@@ -90,10 +91,7 @@ class TlsEngine:
             # What `read` answers instead of 0 once we ourselves have closed our direction.
             self.closed = True
         except ssl.SSLError as exc:
-            # What was decrypted before the error stands, and OpenSSL would name another reason when asked again.
-            self._failure = exc
-            if not count:
-                raise
+            self.failure = exc
         return count
 
     def write(self, plain: bytes | memoryview) -> None:
@@ -190,6 +188,8 @@ class TlsConnection:
             count = engine.read_into(view)
             if count:
                 return bytes(view[:count])
+            if engine.failure is not None:
+                raise engine.failure
             if engine.closed:
                 return b""
             data = await self.socket.recv(READ_SIZE)

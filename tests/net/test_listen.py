@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -178,6 +179,14 @@ def test_other_reasons_have_their_codes(
     assert hint in error.hint
 
 
+def test_on_windows_nobody_may_take_over_our_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "os", SimpleNamespace(name="nt"))
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_DONTROUTE, raising=False)  # another that can be read
+    with listen._open_tcp(TcpAddress("127.0.0.1", 0)) as sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 0
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE) == 1
+
+
 # --- opening unix sockets ------------------------------------------------------------------------------------------
 
 
@@ -321,6 +330,34 @@ def test_a_folder_that_somebody_keeps_locked_does_not_stop_us(tmp_path: Path, mo
             assert (tmp_path / "s").is_socket()
     finally:
         os.close(handle)
+
+
+@pytest.mark.parametrize("call", ["open", "flock"])
+def test_a_folder_that_cannot_be_locked_does_not_stop_us(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EACCES if call == "open" else errno.ENOLCK, "no")
+
+    monkeypatch.setattr(os if call == "open" else fcntl, call, refuse)
+    with open_listeners(UnixAddress(tmp_path / "s")):
+        assert (tmp_path / "s").is_socket()
+
+
+def test_a_socket_that_may_not_be_asked_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Probe(socket.socket):
+        def connect(self, where: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with socket.socket(socket.AF_UNIX) as others:
+        others.bind(str(tmp_path / "s"))
+    monkeypatch.setattr(socket, "socket", Probe)
+    error = refused(UnixAddress(tmp_path / "s"))
+    assert error.code is Code.LISTEN_DENIED
+    assert "ls -ld" in error.hint
+    assert (tmp_path / "s").is_socket()
 
 
 def test_closing_leaves_a_file_that_is_no_longer_ours(tmp_path: Path) -> None:
@@ -502,7 +539,26 @@ async def test_closing_during_a_shortage_ends_serve(
         await nursery.start(partial(listener.serve, echo, nursery=nursery, emit=close_at_the_first))
 
 
-async def test_descriptors_really_run_out(tmp_path: Path) -> None:
+async def test_an_accept_that_finds_its_socket_closed_ends_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = open_listeners(TcpAddress("127.0.0.1", 0))
+
+    async def accept() -> None:
+        listener.close()
+        await trio.lowlevel.checkpoint()
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(trio.socket, "from_stdlib_socket", lambda sock: SimpleNamespace(accept=accept))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(listener.serve, echo, nursery=nursery))
+
+
+async def test_a_client_that_is_gone_before_it_is_prepared_is_the_handlers_affair() -> None:
+    with trio.socket.socket() as client:
+        client.close()
+        listen._prepare(client)  # every option is refused now
+
+
+async def test_descriptors_really_run_out() -> None:
     """Not made up: every descriptor of this process is taken, and given back when the loop has said so."""
     import resource
 

@@ -229,6 +229,25 @@ def test_a_port_that_only_a_listener_holds_has_no_owner() -> None:
         assert owner_of(listener, TcpEnd(IPv4Address("127.0.0.1"), 1)) is None
 
 
+@pytest.mark.parametrize("source", ["netlink where permitted", "proc"])
+def test_a_real_orphan_is_not_root(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client has closed; its socket stays in the kernel's tables, without an owner, as long as we do not close."""
+
+    def refuse(local: TcpEnd, remote: TcpEnd) -> SocketRow | None:
+        raise NetlinkUnusableError
+
+    if source == "proc":
+        monkeypatch.setattr(socktables, "look_up", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+        with accepted:
+            ends = [TcpEnd(IPv4Address(host), port) for host, port in (client.getsockname(), server.getsockname())]
+            assert owner_of(*ends) == os.getuid()
+            client.close()
+            assert owner_of(*ends) is None
+
+
 def test_a_kernel_that_refuses_netlink_is_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> socket.socket:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))

@@ -13,15 +13,20 @@ Each direction goes from a *source* end to the other, its *sink*:
 * A short read has emptied the socket, so there is no second read that would only earn "would block".
 * The **end of a source** closes the sink's direction once everything held has gone: a close_notify where the sink
   speaks TLS, then a FIN. The other direction goes on (RFC 9293 section 3.6, RFC 8446 section 6.1) until it ends too
-  or stays silent for `RelayPolicy.linger` seconds. A protocol in which the server's end is everybody's end says so
-  with `upstream_end_is_final`; the client then gets all that was sent, a FIN, and a moment in which what it still
-  sends is read and dropped, because closing a socket with unread bytes resets the connection and can destroy the last
-  message on its way to the client.
+  or nothing moves for `RelayPolicy.linger` seconds. A session is over when both sources have ended *and* nothing is
+  held for either sink.
 * A **failed write** to the upstream does not end the session at once: the reason (a TLS alert, PostgreSQL's last
-  words) is often waiting to be read. The source is left alone, and the upstream is read until it ends or the moment
-  has passed.
+  words) is often waiting to be read. The client is left alone, and the upstream is read until it ends.
+* An upstream is **gone** when it has ended and cannot be written either: it failed, or the protocol above says that
+  the server's end is everybody's end (`upstream_end_is_final`). The client then gets all that was sent and a FIN, and
+  what it still sends is read and dropped for a while, because closing a socket with unread bytes resets the
+  connection and can destroy the last message on its way to the client.
 * An upstream that ends **without a close_notify** may have been cut off by somebody on the way. Where the protocol
-  above cannot tell (`ragged_end_resets`), the client's connection is reset instead of ended.
+  above cannot tell (`ragged_end_resets`), the client's connection is reset instead of ended; so it is when the
+  session is aborted, which cuts the stream off just the same.
+
+Every state after the first end has a deadline (`_put_off`), and no peer can put it off for ever by sending what is
+only dropped.
 """
 
 from __future__ import annotations
@@ -32,75 +37,29 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
 from selectors import EVENT_READ, EVENT_WRITE
 
+from mtlskit.net.relay.terms import Ending, HandOver, Outcome
 from mtlskit.net.tls import TlsEngine
 
-__all__ = ["BUFFER_SIZE", "Buffers", "End", "Ending", "HandOver", "Outcome", "Pair", "RelayPolicy"]
+__all__ = ["BUFFER_SIZE", "Buffers", "End", "Pair"]
 
 BUFFER_SIZE = 256 * 1024
 """Bytes read in one turn: sixteen full TLS records. Larger buys no throughput, and one turn of a bulk transfer is
 what an interactive session next to it has to wait for."""
 
+_MOST_HELD = 2 * BUFFER_SIZE
+"""An end with more than this held for it is not read. One buffer of plain text never gets there; an upstream does that
+asks for key updates (RFC 8446 section 4.6.3) and does not read the answers, which would fill our memory."""
+
 _LAST_WORDS = 2.0
-"""Seconds for reading what remains after a write has failed, and for dropping what a client still sends at the end."""
+"""Seconds of silence after which a client that has got everything and its FIN is closed, and for which an upstream
+that cannot be written is read."""
 
 _ZERO_LINGER = struct.pack("HH" if sys.platform == "win32" else "ii", 1, 0)
 """`struct linger` with a time of zero: close() sends RST instead of FIN."""
 
-
-class Ending(StrEnum):
-    """Why a session ended."""
-
-    CLIENT_CLOSED = "client_closed"
-    UPSTREAM_CLOSED = "upstream_closed"
-    CLIENT_LOST = "client_lost"
-    UPSTREAM_LOST = "upstream_lost"
-    UPSTREAM_ALERT = "upstream_alert"
-    SILENT = "silent"
-    """One side had closed, and the other said nothing for the linger time."""
-    ABORTED = "aborted"
-    """We ended it: a drain ran out, or the proxy stopped."""
-    INTERNAL = "internal"
-    """A fault of ours."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a session ended, and how many plain bytes went each way."""
-
-    ending: Ending
-    bytes_up: int
-    bytes_down: int
-    error: Exception | None = None
-    clean: bool = True
-    """False where the upstream ended without a close_notify."""
-
-
-@dataclass(frozen=True)
-class RelayPolicy:
-    """The rules of the protocol above about ends. `linger` in seconds."""
-
-    linger: float = 300.0
-    upstream_end_is_final: bool = False
-    ragged_end_resets: bool = False
-
-
-@dataclass(frozen=True)
-class HandOver:
-    """What a task gives to the relay. It is a move: nobody else touches the sockets from now on.
-
-    Both sockets are non-blocking. `to_client` are bytes read from the upstream and not yet forwarded; the engine's
-    `unsent` is its counterpart in the other direction.
-    """
-
-    client: socket.socket
-    upstream: socket.socket
-    engine: TlsEngine | None = None
-    to_client: bytes = b""
-    policy: RelayPolicy = RelayPolicy()
+_NOTHING = memoryview(b"")
 
 
 class Buffers:
@@ -111,29 +70,31 @@ class Buffers:
     def __init__(self, size: int = BUFFER_SIZE) -> None:
         self.raw = memoryview(bytearray(size))
         # A read can complete a record whose first part (up to 16 KiB) came with the one before, so decrypting one
-        # buffer of ciphertext needs a little more room than that, and leaves nothing inside OpenSSL.
+        # buffer of ciphertext needs a little more room than that to be done in one go.
         self.clear = memoryview(bytearray(size + 32 * 1024))
 
 
 class End:
     """One socket of a session, seen by the relay."""
 
-    __slots__ = ("deaf", "engine", "eof", "held", "mask", "pair", "peer", "sock", "write_closed")
+    __slots__ = ("deaf", "engine", "eof", "held", "mask", "notified", "pair", "peer", "sock", "write_closed")
 
     def __init__(self, pair: Pair, sock: socket.socket, engine: TlsEngine | None, held: bytes):
         self.pair = pair
         self.sock = sock
         self.engine = engine
-        self.held: bytes | memoryview = held
-        """Bytes on their way to this socket that its kernel has not taken."""
+        self.held = memoryview(held)
+        """Bytes on their way to this socket that its kernel has not taken. Nobody else writes to this memory."""
         self.mask = 0
         """The events that the selector watches for this socket."""
         self.eof = False
         """Nothing more will be read from this socket."""
         self.deaf = False
         """Nothing more can be written to this socket: what comes for it is dropped."""
+        self.notified = False
+        """A close_notify has been made for this socket, and nothing may follow it."""
         self.write_closed = False
-        """We have ended our direction towards this socket."""
+        """We have ended our direction towards this socket: all that was for it has gone, and a FIN."""
         self.peer: End = self
 
 
@@ -149,9 +110,10 @@ class Pair:
         "ending",
         "error",
         "finished",
+        "last_call",
         "on_finished",
         "policy",
-        "reset_client",
+        "truncated",
         "upstream",
     )
 
@@ -164,22 +126,26 @@ class Pair:
         self.policy = handover.policy
         self.on_finished = on_finished
         self.bytes_up = 0
-        self.bytes_down = 0
+        self.bytes_down = len(handover.to_client)
         self.changed = True
         """`interest` may have changed; set at the rare turns that change it, so that the steady state asks nothing."""
         self.deadline: float | None = None
+        self.last_call: float | None = None
+        """When a client that is told that the upstream is gone, and goes on sending, is closed nevertheless."""
         self.ending: Ending | None = None
-        """Why the session is ending, once it is known; the first reason stands."""
         self.error: Exception | None = None
         self.finished = False
-        self.reset_client = False
+        self.truncated = False
+        """The upstream has ended in a way that leaves open whether its bytes were all of them."""
 
     # What the thread asks.
 
     def interest(self, end: End) -> int:
         """The selector events to watch on `end`."""
+        peer = end.peer
         mask = EVENT_WRITE if end.held else 0
-        if not end.eof and not end.peer.held:
+        # A peer that is deaf and has not ended may still say why: until then, nothing is read only to be dropped.
+        if not end.eof and not peer.held and (not peer.deaf or peer.eof) and len(end.held) <= _MOST_HELD:
             mask |= EVENT_READ
         return mask
 
@@ -198,39 +164,41 @@ class Pair:
             if end.held:
                 self.on_writable(end, now)
         if self.upstream.engine is not None and not self.finished:
-            self._decrypt(self.upstream, buffers.clear, now)
+            self._decrypt(self.upstream, self.upstream.engine, buffers.clear, now)
 
     def on_readable(self, end: End, buffers: Buffers, now: float) -> None:
         """Move one buffer from `end` to its peer."""
         try:
             count = end.sock.recv_into(buffers.raw)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return
         except OSError as exc:
             self._lost(end, exc, now)
             return
         if not count:
-            self._source_ended(end, buffers.clear, now)
+            self._source_ended(end, now)
             return
-        self._moved(now)
-        chunk = buffers.raw[:count]
+        if self.deadline is not None and not (end.peer.deaf and end.held):
+            # Bytes that are dropped do not help a client that does not take what is held for it.
+            self._put_off(now)
         if end.engine is None:
-            self._forward(end, chunk, now)
+            self._forward(end, buffers.raw[:count], now)
         else:
-            end.engine.feed(chunk)
-            self._decrypt(end, buffers.clear, now)
+            end.engine.feed(buffers.raw[:count])
+            self._decrypt(end, end.engine, buffers.clear, now)
 
     def on_writable(self, end: End, now: float) -> None:
         """Send what is held for `end`."""
         try:
             sent = end.sock.send(end.held)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return
         except OSError as exc:
             self._write_failed(end, exc, now)
             return
         end.held = end.held[sent:]
-        self._moved(now)
+        if self.deadline is not None:
+            self._put_off(now)
         if not end.held:
             self.changed = True
             if end.peer.eof:
@@ -238,12 +206,13 @@ class Pair:
 
     def on_deadline(self) -> None:
         """The time after an ending has run out."""
-        if not self.upstream.deaf:
+        if self.client.held or not self.upstream.deaf:
             self.ending = Ending.SILENT
         self._finish(Ending.UPSTREAM_LOST)
 
     def abort(self) -> None:
         """End the session now."""
+        self.ending = Ending.ABORTED
         self._finish(Ending.ABORTED)
 
     def fail(self, exc: Exception) -> None:
@@ -254,7 +223,7 @@ class Pair:
 
     def close(self) -> None:
         """Close both sockets; the selector must have forgotten them."""
-        if self.reset_client:
+        if self.policy.ragged_end_resets and not self.client.write_closed:
             with suppress(OSError):
                 self.client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ZERO_LINGER)
         self.client.sock.close()
@@ -262,30 +231,30 @@ class Pair:
 
     # The directions.
 
-    def _decrypt(self, end: End, clear: memoryview, now: float) -> None:
-        engine = end.engine
-        assert engine is not None  # noqa: S101 - for the type checker; both callers have looked
-        try:
+    def _decrypt(self, end: End, engine: TlsEngine, clear: memoryview, now: float) -> None:
+        count = len(clear)
+        while count == len(clear) and not self.finished:
             count = engine.read_into(clear)
-        except ssl.SSLError as exc:
-            self._source_failed(end, exc, now)
-            return
+            if count:
+                self._forward(end, clear[:count], now)
         if engine.has_output:
-            # Reading may call for an answer: TLS 1.3 key updates (RFC 8446 section 4.6.3).
-            self._send(end, engine.take(), now)
-        if count:
-            self._forward(end, clear[:count], now)
-        if engine.closed:
-            self._source_ended(end, clear, now)
+            # Reading may call for an answer: TLS 1.3 key updates (RFC 8446 section 4.6.3), alerts.
+            answer = engine.take()
+            if not end.notified:
+                self._send(end, answer, now)
+        if engine.failure is not None:
+            self._source_failed(end, engine.failure, now)
+        elif engine.closed:
+            self._source_ended(end, now)
 
     def _forward(self, source: End, plain: memoryview, now: float) -> None:
+        sink = source.peer
+        if sink.deaf:
+            return
         if source is self.client:
             self.bytes_up += len(plain)
         else:
             self.bytes_down += len(plain)
-        sink = source.peer
-        if sink.deaf:
-            return
         if sink.engine is None:
             self._send(sink, plain, now)
         else:
@@ -293,106 +262,116 @@ class Pair:
             self._send(sink, sink.engine.take(), now)
 
     def _send(self, sink: End, data: bytes | memoryview, now: float) -> None:
+        if sink.deaf:
+            return
         if sink.held:
             # Only hand-over bytes and key updates find something held: a source is not read while its sink holds.
-            sink.held = bytes(sink.held) + data
+            sink.held = memoryview(bytes(sink.held) + data)
+            self.changed = True
             return
         try:
             sent = sink.sock.send(data)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             sent = 0
         except OSError as exc:
             self._write_failed(sink, exc, now)
             return
         if sent < len(data):
-            # `data` may be the shared buffer, which the next turn overwrites: hold a copy.
-            sink.held = bytes(data[sent:]) if sink.engine is None else memoryview(data)[sent:]
+            # Plain `data` is the shared buffer, which the next turn overwrites: hold a copy. Ciphertext is our own.
+            rest = memoryview(data)[sent:]
+            sink.held = memoryview(bytes(rest)) if sink.engine is None else rest
             self.changed = True
 
     # The endings.
 
-    def _source_ended(self, end: End, clear: memoryview, now: float) -> None:
+    def _source_ended(self, end: End, now: float) -> None:
         if end.eof:
             return
-        engine = end.engine
-        if engine is not None and not engine.closed:
-            # EOF without close_notify. An alert that came with earlier bytes is the better reason.
-            try:
-                engine.read_into(clear)
-            except ssl.SSLError as exc:
-                self._source_failed(end, exc, now)
-                return
-            self.reset_client = self.policy.ragged_end_resets
-        if end is self.client:
-            ending = Ending.CLIENT_CLOSED
+        if end is self.upstream:
+            said_so = end.engine is not None and end.engine.closed
+            self.truncated = end.engine is not None and not said_so
+            lost = end.deaf and not said_so
+            self.ending = self.ending or (Ending.UPSTREAM_LOST if lost else Ending.UPSTREAM_CLOSED)
         else:
-            ending = Ending.UPSTREAM_LOST if end.deaf else Ending.UPSTREAM_CLOSED
-        self._direction_over(end, ending, now)
+            self.ending = self.ending or Ending.CLIENT_CLOSED
+        self._direction_over(end, now)
 
     def _source_failed(self, end: End, exc: ssl.SSLError, now: float) -> None:
-        self.error = self.error or exc
-        self.reset_client = self.policy.ragged_end_resets
-        end.deaf = True
-        self._direction_over(end, Ending.UPSTREAM_ALERT, now)
-
-    def _direction_over(self, source: End, ending: Ending, now: float) -> None:
-        source.eof = True
-        self.changed = True
-        self.ending = self.ending or ending
-        if source is self.upstream and self.policy.upstream_end_is_final:
-            source.deaf = True
-        if source.deaf:
-            source.held = b""
-        self.deadline = now + self.policy.linger
-        if not source.peer.held:
-            self._close_write(source.peer, now)
-
-    def _close_write(self, end: End, now: float) -> None:
-        """End our direction towards `end`; nothing is held for it."""
-        if not end.write_closed:
-            end.write_closed = True
-            if end.engine is not None and not end.deaf:
-                end.engine.close_write()
-                self._send(end, end.engine.take(), now)
-                if end.held:
-                    end.write_closed = False  # the rest of the close_notify goes first; then we come here again
-                    return
-            if end is self.client and self.reset_client:
-                self._finish(Ending.UPSTREAM_LOST)
-                return
-            # The raw socket: the engine knows nothing of it, so nothing can go out unencrypted afterwards.
-            with suppress(OSError):
-                end.sock.shutdown(socket.SHUT_WR)
-        if end.eof:
-            self._finish(Ending.CLIENT_CLOSED)
-        elif end.peer.deaf:
-            self.deadline = now + _LAST_WORDS
-
-    def _write_failed(self, sink: End, exc: OSError, now: float) -> None:
-        sink.held = b""
-        sink.deaf = True
-        self.changed = True
-        self.error = self.error or exc
-        if sink is self.client:
-            self._finish(Ending.CLIENT_LOST)
-        elif sink.eof:
-            self._finish(Ending.UPSTREAM_LOST)
-        else:
-            self.deadline = now + _LAST_WORDS
+        # Both tell more than the broken pipe, or the client's good-bye, that may have come before.
+        self.error = exc
+        self.ending = Ending.UPSTREAM_ALERT
+        self._upstream_gone(end, now)
 
     def _lost(self, end: End, exc: OSError, now: float) -> None:
         self.error = self.error or exc
         if end is self.client:
             self._finish(Ending.CLIENT_LOST)
         else:
-            self.reset_client = self.policy.ragged_end_resets
-            end.deaf = True
-            self._direction_over(end, Ending.UPSTREAM_LOST, now)
+            self.ending = self.ending or Ending.UPSTREAM_LOST
+            self._upstream_gone(end, now)
 
-    def _moved(self, now: float) -> None:
-        # Bytes that move put off the end of a half-closed session, but not the end of one whose upstream is gone.
-        if self.deadline is not None and (self.client.held or not self.upstream.deaf):
-            self.deadline = now + self.policy.linger
+    def _upstream_gone(self, end: End, now: float) -> None:
+        self.truncated = True
+        end.deaf = True
+        self._direction_over(end, now)
+
+    def _direction_over(self, source: End, now: float) -> None:
+        source.eof = True
+        self.changed = True
+        if source is self.upstream and self.policy.upstream_end_is_final:
+            source.deaf = True
+        if source.deaf:
+            source.held = _NOTHING
+        self._put_off(now)
+        if not source.peer.held:
+            self._close_write(source.peer, now)
+
+    def _close_write(self, end: End, now: float) -> None:
+        """End our direction towards `end`, whose peer has ended and for which nothing is held."""
+        if end.engine is not None and not end.notified:
+            end.notified = True
+            end.engine.close_write()
+            self._send(end, end.engine.take(), now)
+            if end.held:
+                return  # the rest of the close_notify goes first; `on_writable` comes back here
+        if end is self.client and self.truncated and self.policy.ragged_end_resets:
+            self._finish(Ending.UPSTREAM_LOST)
+            return
+        end.write_closed = True
+        # The raw socket: the engine knows nothing of it, so nothing can go out unencrypted afterwards.
+        with suppress(OSError):
+            end.sock.shutdown(socket.SHUT_WR)
+        self._put_off(now)
+        self._finish_if_over()
+
+    def _finish_if_over(self) -> None:
+        client, upstream = self.client, self.upstream
+        if client.eof and upstream.eof and not client.held and not upstream.held:
+            self._finish(Ending.CLIENT_CLOSED)
+
+    def _write_failed(self, sink: End, exc: OSError, now: float) -> None:
+        sink.held = _NOTHING
+        sink.deaf = True
+        self.changed = True
+        self.error = self.error or exc
+        if sink is self.client:
+            self._finish(Ending.CLIENT_LOST)
+        else:
+            self._put_off(now)
+            self._finish_if_over()
+
+    def _put_off(self, now: float) -> None:
+        """Something has moved, or ended: set the time at which the session ends if nothing does any more."""
+        linger = self.policy.linger
+        deadline = now + linger
+        if self.upstream.deaf and not self.client.held:
+            deadline = now + min(_LAST_WORDS, linger)
+            if self.client.write_closed:
+                # All that moves now is what we drop.
+                if self.last_call is None:
+                    self.last_call = now + linger
+                deadline = min(deadline, self.last_call)
+        self.deadline = deadline
 
     def _finish(self, ending: Ending) -> None:
         self.ending = self.ending or ending

@@ -5,6 +5,9 @@ through a queue and a wake-up socket, and are told through `TrioToken.run_sync_s
 
 The GIL is shared with trio's thread. A thread that computes keeps it for the *switch interval*, 5 ms by default, and a
 relay that becomes runnable meanwhile waits that long; so the interval is shortened while a relay runs.
+
+What goes wrong in one session ends that one. That includes a selector that takes no more sockets: epoll says so when a
+socket is registered, select() only when it is asked, and then for all of them, so `_evict` looks for the culprit.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from typing import Self
 
 import trio
 
-from mtlskit.net.relay.pair import Buffers, End, HandOver, Outcome, Pair
+from mtlskit.net.relay.pair import Buffers, End, Pair
+from mtlskit.net.relay.terms import HandOver, Outcome
 
 __all__ = ["SWITCH_INTERVAL", "Relay"]
 
@@ -43,9 +47,11 @@ class Relay:
         self._selector = selector_factory()
         self._commands: deque[Callable[[], None]] = deque()
         self._buffers = Buffers()
-        self._pairs: set[Pair] = set()
+        self._pairs: dict[Pair, None] = {}
+        """In the order in which they came."""
         self._ending: set[Pair] = set()
         """The sessions that have a deadline; nearly always empty."""
+        self._selector_factory = selector_factory
         self._stopping = False
         self._dead = False
         self._wake_out, self._wake_in = socket.socketpair()
@@ -65,7 +71,13 @@ class Relay:
     ) -> None:
         self._submit(self._stop)
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._thread.join, _STOP_PATIENCE)
+            # A limiter of our own: name lookups that hang may hold all tokens of trio's.
+            await trio.to_thread.run_sync(self._thread.join, _STOP_PATIENCE, limiter=trio.CapacityLimiter(1))
+        if not self._thread.is_alive():
+            # Here and not in the thread, which would close them under a `_submit` of ours: the byte that wakes could
+            # then go to another connection that got the same descriptor number.
+            self._wake_out.close()
+            self._wake_in.close()
         sys.setswitchinterval(self._old_interval)
 
     @property
@@ -105,8 +117,8 @@ class Relay:
             # The thread has ended (its `finally` has run, or will not look at the queue again): do its work here.
             self._run_commands()
             return
-        # A full pipe means that a wake-up is on its way already; a closed one, that the thread has just ended.
-        with suppress(BlockingIOError, InterruptedError, OSError):
+        # A full pipe means that a wake-up is on its way already.
+        with suppress(BlockingIOError):
             self._wake_in.send(b"\0")
 
     # In the relay's thread.
@@ -117,7 +129,7 @@ class Relay:
             pair.close()
             pair.on_finished()
             return
-        self._pairs.add(pair)
+        self._pairs[pair] = None
         self._guarded(pair, lambda: pair.start(self._buffers, time.monotonic()))
 
     def _abort(self, pair: Pair) -> None:
@@ -129,8 +141,8 @@ class Relay:
         self._stopping = True
 
     def _run(self) -> None:
-        self._selector.register(self._wake_out, selectors.EVENT_READ, None)
         try:
+            self._selector.register(self._wake_out, selectors.EVENT_READ, None)
             while not self._stopping:
                 self._turn()
         finally:
@@ -140,11 +152,13 @@ class Relay:
                 self._settle(pair)
             self._run_commands()
             self._selector.close()
-            self._wake_out.close()
-            self._wake_in.close()
 
     def _turn(self) -> None:
-        ready = self._selector.select(self._patience())
+        try:
+            ready = self._selector.select(self._patience())
+        except (OSError, ValueError) as exc:
+            self._evict(exc)
+            return
         now = time.monotonic()
         for key, mask in ready:
             end: End | None = key.data
@@ -166,7 +180,7 @@ class Relay:
             self._expire()
 
     def _hear_wake_up(self) -> None:
-        with suppress(BlockingIOError, InterruptedError):
+        with suppress(BlockingIOError):
             self._wake_out.recv(4096)
         self._run_commands()
 
@@ -203,8 +217,8 @@ class Relay:
             try:
                 for end in (pair.client, pair.upstream):
                     self._watch(end, pair.interest(end))
-            except (OSError, ValueError) as exc:
-                # The selector takes no more sockets: select() has a fixed set, epoll a limit per user.
+            except (OSError, ValueError, LookupError) as exc:
+                # The selector takes no more sockets: epoll has a limit per user.
                 pair.fail(exc)
         if pair.finished:
             self._forget(pair)
@@ -214,10 +228,12 @@ class Relay:
     def _forget(self, pair: Pair) -> None:
         if pair not in self._pairs:
             return
-        self._pairs.discard(pair)
+        del self._pairs[pair]
         self._ending.discard(pair)
-        self._watch(pair.client, 0)
-        self._watch(pair.upstream, 0)
+        for end in (pair.client, pair.upstream):
+            # A selector that refused to change what it watches has forgotten the socket already.
+            with suppress(OSError, ValueError, LookupError):
+                self._watch(end, 0)
         pair.close()
         pair.on_finished()
 
@@ -231,3 +247,25 @@ class Relay:
         else:
             self._selector.modify(end.sock, mask, end)
         end.mask = mask
+
+    def _evict(self, exc: Exception) -> None:
+        """End the sessions that the selector cannot watch: descriptors that are too high for select(), or not open.
+
+        Where none is to blame alone, there are too many (Windows), and the newest goes. Raises `exc` when none is left.
+        """
+        culprits = [pair for pair in self._pairs if not self._can_watch(pair)] or list(self._pairs)[-1:]
+        if not culprits:
+            raise exc
+        for pair in culprits:
+            pair.fail(exc)
+            self._settle(pair)
+
+    def _can_watch(self, pair: Pair) -> bool:
+        with self._selector_factory() as selector:
+            try:
+                for end in (pair.client, pair.upstream):
+                    selector.register(end.sock, selectors.EVENT_READ)
+                selector.select(0)
+            except (OSError, ValueError, LookupError):
+                return False
+        return True
