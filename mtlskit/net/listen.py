@@ -167,6 +167,8 @@ class Listener:
     async def _accept_loop(
         self, sock: socket.socket, address: ListenAddress, handler: Handler, nursery: trio.Nursery, emit: Emit
     ) -> None:
+        if self._closed:
+            return  # before this task has run for the first time: a signal came right after the start
         listening = trio.socket.from_stdlib_socket(sock)
         failing = False
         while not self._closed:
@@ -217,30 +219,36 @@ def _prepare(client: trio.socket.SocketType) -> None:
 
 
 def _open_localhost(port: int) -> list[socket.socket]:
-    """127.0.0.1 and ::1 on the same port, or one of them on a host that has but one family."""
-    for attempt in range(PORT_ATTEMPTS):
-        sockets: list[socket.socket] = []
-        missing: OSError | None = None
+    """127.0.0.1 and ::1 on the same port, or one of them on a host that has but one family. Raises OSError."""
+    for _ in range(PORT_ATTEMPTS - 1 if port == 0 else 0):
         try:
-            for host in ("127.0.0.1", "::1"):
-                chosen = sockets[0].getsockname()[1] if sockets else port
-                try:
-                    sockets.append(_open_tcp(TcpAddress(host, chosen)))
-                except OSError as exc:
-                    if exc.errno not in _NO_FAMILY:
-                        raise
-                    missing = exc
+            return _open_families(port)
         except OSError as exc:
-            for sock in sockets:
-                sock.close()
-            # The kernel chose a port for IPv4 that somebody holds in IPv6: let it choose another.
-            if port != 0 or exc.errno != errno.EADDRINUSE or attempt == PORT_ATTEMPTS - 1:
+            if exc.errno != errno.EADDRINUSE:
                 raise
-        else:
-            if missing is not None and not sockets:
-                raise missing
-            return sockets
-    raise AssertionError("the last attempt raises or returns")
+            # The kernel chose a port for IPv4 that somebody holds in IPv6: let it choose another.
+    return _open_families(port)
+
+
+def _open_families(port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    missing: list[OSError] = []
+    try:
+        for host in ("127.0.0.1", "::1"):
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            try:
+                sockets.append(_open_tcp(TcpAddress(host, chosen)))
+            except OSError as exc:
+                if exc.errno not in _NO_FAMILY:
+                    raise
+                missing.append(exc)
+        if not sockets:
+            raise missing[0]
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
 
 
 def _open_tcp(address: TcpAddress) -> socket.socket:

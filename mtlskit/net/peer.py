@@ -5,7 +5,7 @@ Two sources, both of them the kernel and neither the client:
 * a unix socket: SO_PEERCRED (unix(7)), the user who called `connect`;
 * TCP over loopback: the owner of the client's own socket (`mtlskit.net.socktables`).
 
-Asking blocks for about 0.1 ms (netlink; /proc takes longer); it is meant for an accept handler, once a client.
+Asking blocks for about 0.1 ms (netlink; /proc takes milliseconds); it is meant for an accept handler, once a client.
 Everything unclear is None, and the front door refuses None when it was told to admit certain users only.
 """
 
@@ -97,14 +97,12 @@ def local_user(sock: AcceptedSocket) -> int | None:
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             return None
         return _loopback_user(sock)
-    except OSError:
+    except (OSError, struct.error):  # struct.error: a kernel that answers with less than a struct ucred
         return None
 
 
 def _unix_user(sock: AcceptedSocket) -> int | None:
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    if len(credentials) != _UCRED.size:
-        return None
     _pid, uid, _gid = _UCRED.unpack(credentials)
     return certain_uid(uid)
 
