@@ -102,6 +102,7 @@ class Code(StrEnum):
     TLS_HANDSHAKE_FAILED = "MTLS-TLS-014"
     TLS_TIMEOUT = "MTLS-TLS-015"
     TLS_ALPN = "MTLS-TLS-016"
+    TLS_BROKEN = "MTLS-TLS-017"
 
     # The Postgres protocol, either side.
     PG_STARTUP_TOO_LONG = "MTLS-PG-001"

@@ -1,9 +1,9 @@
-"""What all tests share: real servers and their PKI, and the two options of the run.
+"""What all tests share: real servers and their PKI, and the options of the run.
 
 ``--pg-majors=15,17,18`` names the PostgreSQL versions: a test that takes `each_postgres` runs once for each, one that
 takes `postgres` runs on the newest. ``--without-services`` leaves out every test that needs a real server or client,
-for machines that cannot have them; CI never uses it. Nothing is skipped: what cannot be had fails and says what to
-install.
+for machines that cannot have them; CI never uses it. ``--long`` makes the heavy tests of tests/e2e ten times as heavy:
+the fixture `times`. Nothing is skipped: what cannot be had fails and says what to install.
 
 `tests.services` is imported inside the fixtures, so that a run of unit tests does not pay for it.
 """
@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave out the tests that need real servers or clients (never in CI)",
     )
+    group.addoption("--long", action="store_true", help="ten times the size and number of what the e2e tests move")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -17,76 +17,92 @@ if TYPE_CHECKING:
 
 __all__ = ["EPILOG", "proxy"]
 
-EPILOG = """Examples:
+# "\b" keeps the lines of a paragraph as they are.
+EPILOG = """\b
+Examples:
+  mtlskit proxy                      every tunnel of ./mtlskit.toml
+  mtlskit proxy reporting            one of them
+  mtlskit proxy --listen 127.0.0.1:6432 --upstream db.example.com:5432 \\
+      --cert client.crt --key client.key --ca root.crt
 
-  mtlskit proxy                       every tunnel of ./mtlskit.toml
+\b
+Signals:
+  SIGTERM, SIGINT   let the sessions finish; a second one ends them at once
+  SIGHUP            load the certificates again, and retry what did not start"""
 
-  mtlskit proxy reporting             one of them
 
-  mtlskit proxy --listen 127.0.0.1:6432 --upstream db.example.com:5432 --cert client.crt --key client.key --ca root.crt
-
-Signals: SIGTERM and SIGINT let the sessions finish (a second one ends them), SIGHUP loads the certificates again."""
+def _option(metavar: str, text: str, *names: str, envvar: str | None = None) -> Any:
+    return typer.Option(*names, metavar=metavar, envvar=envvar, help=text)
 
 
 def proxy(
-    tunnels: Annotated[
-        list[str] | None, typer.Argument(metavar="[TUNNEL]...", help="Tunnels of the file to run. Default: all.")
-    ] = None,
+    tunnels: Annotated[list[str] | None, typer.Argument(metavar="TUNNEL", hidden=True)] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", help="The file. Default: $MTLSKIT_CONFIG, ./mtlskit.toml, then the user's own."),
+        _option("FILE", "Default: $MTLSKIT_CONFIG, ./mtlskit.toml, then the user's own.", "--config", "-c"),
     ] = None,
     listen: Annotated[
         str | None,
-        typer.Option(
-            envvar="MTLSKIT_LISTEN", help="Run one tunnel without a file, on HOST:PORT (port 0: any) or unix:PATH."
+        _option(
+            "ADDR",
+            "Run one tunnel without a file, on HOST:PORT (port 0: any) or unix:PATH.",
+            envvar="MTLSKIT_LISTEN",
         ),
     ] = None,
     upstream: Annotated[
         list[str] | None,
-        typer.Option(
-            envvar="MTLSKIT_UPSTREAM", help="HOST:PORT or a postgres:// URL; repeat for several, tried in order."
+        _option(
+            "ADDR",
+            "HOST:PORT or a postgres:// URL; repeat for several, tried in order.",
+            envvar="MTLSKIT_UPSTREAM",
         ),
     ] = None,
     cert: Annotated[
-        str | None, typer.Option(envvar="MTLSKIT_CERT", help="The client certificate with its chain, PEM.")
+        str | None, _option("FILE", "The client certificate with its chain, PEM.", envvar="MTLSKIT_CERT")
     ] = None,
-    key: Annotated[str | None, typer.Option(envvar="MTLSKIT_KEY", help="Its private key, PEM.")] = None,
+    key: Annotated[str | None, _option("FILE", "Its private key, PEM.", envvar="MTLSKIT_KEY")] = None,
     ca: Annotated[
-        str | None, typer.Option(envvar="MTLSKIT_CA", help="The CAs that the server is checked against, PEM.")
+        str | None, _option("FILE", "The CAs that the server is checked against, PEM.", envvar="MTLSKIT_CA")
     ] = None,
     passphrase_file: Annotated[
-        str | None, typer.Option(envvar="MTLSKIT_PASSPHRASE_FILE", help="A file with the key's passphrase.")
+        str | None, _option("FILE", "A file with the key's passphrase.", envvar="MTLSKIT_PASSPHRASE_FILE")
     ] = None,
-    kind: Annotated[str | None, typer.Option(envvar="MTLSKIT_KIND", help="postgres or tcp. Default: postgres.")] = None,
+    kind: Annotated[str | None, _option("KIND", "postgres or tcp. Default: postgres.", envvar="MTLSKIT_KIND")] = None,
     verify: Annotated[
         str | None,
-        typer.Option(
-            envvar="MTLSKIT_VERIFY", help="full (chain and host name), ca (chain), or name:HOST. Default: full."
+        _option(
+            "MODE",
+            "full (chain and host name), ca (chain), or name:HOST. Default: full.",
+            envvar="MTLSKIT_VERIFY",
         ),
     ] = None,
     negotiation: Annotated[
-        str | None, typer.Option(help="sslrequest, or direct for PostgreSQL 17 and later. Default: sslrequest.")
+        str | None, _option("HOW", "sslrequest, or direct for PostgreSQL 17 and later. Default: sslrequest.")
     ] = None,
-    pin: Annotated[list[str] | None, typer.Option(help="sha256/BASE64 of the server's public key; repeatable.")] = None,
+    pin: Annotated[list[str] | None, _option("PIN", "sha256/BASE64 of the server's public key; repeatable.")] = None,
     allow_client: Annotated[
-        list[str] | None, typer.Option(help="Who may connect, as CIDR; repeatable. Default: this host.")
+        list[str] | None, _option("CIDR", "Addresses that may connect; repeatable. Default: this host.")
     ] = None,
     allow_user: Annotated[
-        list[str] | None, typer.Option(help="Local users who may connect; repeatable. Default: all.")
+        list[str] | None, _option("USER", "Local users who may connect; repeatable. Default: all.")
     ] = None,
-    max_connections: Annotated[int | None, typer.Option(help="Clients at once. Default: 1000.")] = None,
+    max_connections: Annotated[int | None, _option("N", "Clients at once. Default: 1000.")] = None,
     ready_file: Annotated[
         Path | None,
-        typer.Option(
-            envvar="MTLSKIT_READY_FILE", help="Write the real addresses here, as JSON, when all listeners accept."
+        _option(
+            "FILE",
+            "Write the real addresses here, as JSON, when all listeners accept.",
+            envvar="MTLSKIT_READY_FILE",
         ),
     ] = None,
     log: LogOption = LogFormat.TEXT,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Take plain connections and forward them over mutual TLS."""
+    """Take plain connections and forward them over mutual TLS.
+
+    Runs the named tunnels of the configuration file, or all of them; or one tunnel that the flags describe.
+    """
     flags = {
         "listen": listen,
         "upstream": upstream,

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import typer
 
 from mtlskit.errors import MtlskitError
+from mtlskit.telemetry.logs import printable
 
 __all__ = ["colourful", "fail", "line", "print_json", "reported"]
 
@@ -50,9 +51,9 @@ def fail(error: MtlskitError, *, as_json: bool = False) -> None:
         print(json.dumps({"error": facts}), file=sys.stderr, flush=True)
         return
     red, dim, plain = (_RED, _DIM, _PLAIN) if colourful(sys.stderr) else ("", "", "")
-    print(f"{red}error:{plain} {error.sentence} {dim}[{error.code}]{plain}", file=sys.stderr)
+    print(f"{red}error:{plain} {printable(error.sentence)} {dim}[{error.code}]{plain}", file=sys.stderr)
     if error.hint:
-        print(f"{dim}hint:{plain}  {error.hint}", file=sys.stderr)
+        print(f"{dim}hint:{plain}  {printable(error.hint)}", file=sys.stderr)
     sys.stderr.flush()
 
 

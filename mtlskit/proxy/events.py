@@ -20,6 +20,8 @@ __all__ = [
     "IdentityWarned",
     "LoginRefused",
     "ProxyReady",
+    "ReadyFileKept",
+    "SessionBroken",
     "SessionClosed",
     "SessionCrashed",
     "SessionFailed",
@@ -28,6 +30,10 @@ __all__ = [
     "TunnelListening",
     "described",
 ]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"1 {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def described(error: MtlskitError) -> dict[str, str]:
@@ -162,10 +168,10 @@ class LoginRefused(Event):
     user: str
     database: str
     sqlstate: str
-    message: str
+    reason: str
 
     def sentence(self) -> str:
-        return f"{self.tunnel}: {self.client}: the server refused the login: {self.message} ({self.sqlstate})"
+        return f"{self.tunnel}: {self.client}: the server refused the login: {self.reason} ({self.sqlstate})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +209,18 @@ class SessionFailed(_Failure):
 
     def sentence(self) -> str:
         return self._told(f"no session for {self.client}: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionBroken(_Failure):
+    """The upstream broke an established session off. What a tunnel without a protocol knows of a refusal is here."""
+
+    level: ClassVar[Level] = Level.WARNING
+
+    client: str
+
+    def sentence(self) -> str:
+        return self._told(f"the session of {self.client} broke: ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,8 +274,21 @@ class ProxyReady(Event):
     failed: int
 
     def sentence(self) -> str:
-        count = "1 tunnel" if self.tunnels == 1 else f"{self.tunnels} tunnels"
-        return f"ready: {count}" + (f"; {self.failed} could not start" if self.failed else "")
+        return f"ready: {_count(self.tunnels, 'tunnel')}" + (f"; {self.failed} could not start" if self.failed else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadyFileKept(Event):
+    """A reload has changed the state of the tunnels, and the ready file could not be written again."""
+
+    level: ClassVar[Level] = Level.WARNING
+
+    code: str
+    reason: str
+    hint: str
+
+    def sentence(self) -> str:
+        return f"the ready file is out of date: {self.reason} [{self.code}]; {self.hint}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +301,8 @@ class DrainStarted(Event):
     def sentence(self) -> str:
         if not self.sessions:
             return "stopping: no sessions are open"
-        return f"stopping: {self.sessions} sessions may finish within {self.seconds:g} s; a second signal ends them now"
+        count = _count(self.sessions, "session")
+        return f"stopping: {count} may finish within {self.seconds:g} s; a second signal ends them at once"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,6 +312,6 @@ class DrainFinished(Event):
     cut: int
 
     def sentence(self) -> str:
-        return (
-            f"stopped; {self.cut} sessions were cut off" if self.cut else "stopped; every session had ended by itself"
-        )
+        if not self.cut:
+            return "stopped; every session had ended by itself"
+        return f"stopped; {_count(self.cut, 'session')} cut off"

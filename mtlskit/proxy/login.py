@@ -96,7 +96,7 @@ class Login:
 
     async def _copy_down(self) -> None:
         try:
-            while not self._codec.finished:
+            while not self._codec.finished and not self.client_left:
                 self._read(await self._receive())
                 await self._send_to_client()
         except UpstreamProtocolError as exc:
@@ -133,5 +133,5 @@ class Login:
                 sent = await self._client.send(self.to_client)
                 self.to_client = self.to_client[sent:]
         except OSError:
-            # The task that reads from the client sees it leave, and ends the login.
-            await trio.sleep_forever()
+            # Not left to the task that reads from the client: it may be waiting for a server that does not read.
+            self.client_left = True

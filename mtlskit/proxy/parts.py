@@ -23,6 +23,8 @@ class TunnelParts:
     identity: IdentitySnapshot
     relay: Relay
     emit: Emit
-    cancel_keys: CancelKeys = field(default_factory=CancelKeys)
+    cancel_keys: CancelKeys
+    draining: bool = False
+    """The door is closed: who has come in and not yet asked for a session gets none."""
     stray_cancels: TokenBucket = field(default_factory=lambda: TokenBucket(rate=1.0, burst=10))
     """Cancel requests with keys that are not ours: each costs a TLS handshake with every address of the upstream."""

@@ -12,16 +12,17 @@ import trio
 
 from mtlskit.errors import ClientError, ClientLimitReached, ClientTooSlow, Code, MtlskitError, UpstreamError
 from mtlskit.net.dial import Route, Upstream
-from mtlskit.net.relay import HandOver, Outcome, RelayPolicy
+from mtlskit.net.faults import tcp_fault
+from mtlskit.net.relay import HandOver, RelayPolicy
 from mtlskit.net.tls import detach
 from mtlskit.proxy.answers import as_error_response, part_with
+from mtlskit.proxy.endings import SessionFacts, tell_ending
 from mtlskit.proxy.events import (
     CancelFailed,
     CancelForwarded,
     ClientLeft,
     ClientRefused,
     LoginRefused,
-    SessionClosed,
     SessionFailed,
     SessionOpened,
     described,
@@ -35,6 +36,12 @@ __all__ = ["PostgresSession"]
 
 _STRAY_ADDRESSES = 16
 """How many addresses a cancel request with an unknown key is passed to, at most."""
+
+_SHOWN = 128
+"""Characters of a name that reach the log; PostgreSQL itself keeps 63 bytes, and a client may send 10,000."""
+
+_SHOWN_ERROR = 1000
+"""Characters of a server's error message that reach the log."""
 
 
 class PostgresSession:
@@ -111,39 +118,35 @@ class PostgresSession:
     # A session.
 
     async def _session(self, opening: StartupReceived, trailing: bytes) -> None:
-        self._user = opening.parameters.get("user", "")
-        self._database = opening.parameters.get("database", self._user)
+        parts = self._parts
+        if parts.draining:
+            raise ClientLimitReached(
+                Code.DOOR_DRAINING,
+                f"tunnel {parts.config.name} is stopping",
+                "connect again when it has been restarted",
+            )
+        self._user = opening.parameters.get("user", "")[:_SHOWN]
+        self._database = opening.parameters.get("database", self._user)[:_SHOWN]
         began = trio.current_time()
-        upstream = await self._parts.dialler.dial(self._parts.identity)
+        # A client that gives up meanwhile is not watched for: its patience may be shorter than the dial's, and then
+        # the reason why it waited in vain would never reach the log. The dial has a deadline of its own.
+        upstream = await parts.dialler.dial(parts.identity)
+        facts = SessionFacts(
+            parts.config.name, self._peer, str(upstream.route), began, user=self._user, database=self._database
+        )
         try:
-            outcome = await self._converse(upstream, opening.packet + trailing)
+            await self._converse(upstream, opening.packet + trailing, facts)
         finally:
             upstream.tls.close()
-        if outcome is None:
-            self._parts.emit(ClientLeft(tunnel=self._parts.config.name, client=self._peer))
-            return
-        self._parts.emit(
-            SessionClosed(
-                tunnel=self._parts.config.name,
-                client=self._peer,
-                user=self._user,
-                database=self._database,
-                upstream=str(upstream.route),
-                ending=outcome.ending.value,
-                bytes_up=outcome.bytes_up,
-                bytes_down=outcome.bytes_down,
-                seconds=trio.current_time() - began,
-            )
-        )
 
-    async def _converse(self, upstream: Upstream, first: bytes) -> Outcome | None:
+    async def _converse(self, upstream: Upstream, first: bytes, facts: SessionFacts) -> None:
         self._parts.emit(
             SessionOpened(
-                tunnel=self._parts.config.name,
-                client=self._peer,
-                user=self._user,
-                database=self._database,
-                upstream=str(upstream.route),
+                tunnel=facts.tunnel,
+                client=facts.client,
+                user=facts.user,
+                database=facts.database,
+                upstream=facts.upstream,
                 tls=upstream.tls.engine.version,
             )
         )
@@ -159,7 +162,8 @@ class PostgresSession:
             self._answerable = login.at_boundary
             raise
         if login.client_left:
-            return None
+            self._parts.emit(ClientLeft(tunnel=facts.tunnel, client=facts.client))
+            return
         sock, engine = upstream.tls.detach()
         handover = HandOver(
             client=detach(self._sock),
@@ -169,11 +173,13 @@ class PostgresSession:
             # PostgreSQL ends both directions at once, and its messages carry their own lengths and their own end.
             policy=RelayPolicy(linger=timeouts.linger, upstream_end_is_final=True),
         )
-        return await self._parts.relay.run(handover)
+        tell_ending(self._parts.emit, facts, await self._parts.relay.run(handover))
 
     def _note(self, event: LoginEvent, route: Route) -> None:
         match event:
             case BackendKeyReceived(process_id, secret):
+                # One key a session, the last one: a server that repeats itself must not fill our memory.
+                self._keys.close()
                 self._keys.enter_context(self._parts.cancel_keys.noted(process_id, secret, route))
             case LoginFinished(ready=False, error=error) if error is not None:
                 self._parts.emit(
@@ -183,7 +189,7 @@ class PostgresSession:
                         user=self._user,
                         database=self._database,
                         sqlstate=error.sqlstate,
-                        message=error.message,
+                        reason=error.message[:_SHOWN_ERROR],
                     )
                 )
 
@@ -198,37 +204,46 @@ class PostgresSession:
         elif parts.stray_cancels.take(trio.current_time()):
             routes = await self._every_route()
         else:
-            busy = ClientError(Code.PG_CANCEL_BUSY, "too many cancel requests with keys that are not ours", "")
+            hint = "nothing to do, unless it goes on: then a client of this tunnel cancels what it never started"
+            busy = ClientError(Code.PG_CANCEL_BUSY, "too many cancel requests with keys that are not ours", hint)
             self._tell(CancelFailed, busy)
             return
+        reached: list[str] = []
         async with trio.open_nursery() as nursery:
             for route in routes:
-                nursery.start_soon(self._cancel_at, route, request.packet)
-        parts.emit(
-            CancelForwarded(
-                tunnel=parts.config.name,
-                client=self._peer,
-                upstream=tuple(str(route) for route in routes),
-                known=known is not None,
+                nursery.start_soon(self._cancel_at, route, request.packet, reached)
+        if reached:
+            passed = tuple(sorted(reached))
+            parts.emit(
+                CancelForwarded(tunnel=parts.config.name, client=self._peer, upstream=passed, known=known is not None)
             )
-        )
 
     async def _every_route(self) -> list[Route]:
-        routes = set(self._parts.cancel_keys.routes())
-        with suppress(UpstreamError):
-            routes |= await self._parts.dialler.resolve()
-        return sorted(routes, key=str)[:_STRAY_ADDRESSES]
+        """Those that have sessions first: most likely the key is one of theirs, and its session has just ended."""
+        alive = sorted(self._parts.cancel_keys.routes(), key=str)
+        current: set[Route] = set()
+        with trio.move_on_after(self._parts.config.timeouts.dial):
+            try:
+                current = await self._parts.dialler.resolve()
+            except UpstreamError as exc:
+                if not alive:
+                    self._tell(CancelFailed, exc)
+        return [*alive, *sorted(current.difference(alive), key=str)][:_STRAY_ADDRESSES]
 
-    async def _cancel_at(self, route: Route, packet: bytes) -> None:
+    async def _cancel_at(self, route: Route, packet: bytes, reached: list[str]) -> None:
         try:
             upstream = await self._parts.dialler.dial_route(route, self._parts.identity)
         except UpstreamError as exc:
             self._tell(CancelFailed, exc)
             return
         try:
-            with trio.move_on_after(self._parts.config.timeouts.dial), suppress(OSError):
+            with trio.move_on_after(self._parts.config.timeouts.dial):
                 await upstream.tls.send_all(packet)
-                while await upstream.tls.receive_some():
-                    pass
+                reached.append(str(route))
+                with suppress(OSError):  # the server closes, one way or another, when it has dealt with the request
+                    while await upstream.tls.receive_some():
+                        pass
+        except OSError as exc:
+            self._tell(CancelFailed, tcp_fault(str(route), exc))
         finally:
             upstream.tls.close()

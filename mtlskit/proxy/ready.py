@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,41 +23,50 @@ def snapshot(tunnels: Iterable[Tunnel]) -> dict[str, Any]:
 
 
 @contextmanager
-def ready_file(path: Path | None, tunnels: Iterable[Tunnel]) -> Iterator[None]:
+def ready_file(path: Path | None, tunnels: Iterable[Tunnel]) -> Iterator[Callable[[], None]]:
     """Write the file, whole or not at all, and remove it at the end. Does nothing without a path.
 
-    Raises ConfigError if it cannot be written.
+    Gives a function that writes it again, for when a reload has changed something. Both raise ConfigError if it cannot
+    be written; the old file stays then.
     """
     if path is None:
-        yield
+        yield lambda: None
         return
-    text = json.dumps(snapshot(tunnels), indent=2) + "\n"
+    told = b""
+
+    def write() -> None:
+        nonlocal told
+        content = (json.dumps(snapshot(tunnels), indent=2) + "\n").encode("ascii")
+        if content != told:
+            _replace(path, content)
+            told = content
+
+    write()
     try:
-        _write(path, text)
+        yield write
+    finally:
+        # Another proxy may have been started with the same path; its file is not ours to remove.
+        with suppress(OSError):
+            if path.read_bytes() == told:
+                path.unlink()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise
     except OSError as exc:
         raise ConfigError(
             Code.USAGE,
             f"{path}: the ready file cannot be written: {exc.strerror or exc}",
             "name a file in a folder that exists and that this user may write",
         ) from exc
-    try:
-        yield
-    finally:
-        # Another proxy may have been started with the same path; its file is not ours to remove.
-        with suppress(OSError):
-            if path.read_text() == text:
-                path.unlink()
-
-
-def _write(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent or Path())
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        Path(temporary).replace(path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _tunnel(tunnel: Tunnel) -> dict[str, Any]:

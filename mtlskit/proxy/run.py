@@ -13,9 +13,9 @@ from pathlib import Path
 import trio
 
 from mtlskit.config.values import ProxyConfig
-from mtlskit.errors import MtlskitError
+from mtlskit.errors import ConfigError, MtlskitError
 from mtlskit.net.relay import Relay
-from mtlskit.proxy.events import DrainFinished, DrainStarted, TunnelFailed, described
+from mtlskit.proxy.events import DrainFinished, DrainStarted, ReadyFileKept, TunnelFailed, described
 from mtlskit.proxy.limits import raise_descriptor_limit
 from mtlskit.proxy.ready import ready_file
 from mtlskit.proxy.tunnel import Tunnel, TunnelState
@@ -32,32 +32,54 @@ class Proxy:
 
     def __init__(self, tunnels: list[Tunnel], nursery: trio.Nursery, emit: Emit) -> None:
         self.tunnels = tunnels
+        self.stopping = False
+        self.cut = 0
+        """How many sessions were open when the end came."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after a reload, when tunnels may have changed. May raise ConfigError."""
         self._nursery = nursery
         self._emit = emit
-        self._stopping = False
+        self._changing = trio.Lock()
+        self._reload_waits = False
+        self._ended = False
 
     async def start(self) -> None:
         """Start every tunnel. Those that cannot are told, and the others run.
 
         Raises the last one's error when none could: nothing is running then.
         """
-        failures = [failure for tunnel in self.tunnels if (failure := await self._try(tunnel)) is not None]
-        if len(failures) == len(self.tunnels):
-            *told, (_, last) = failures
-        else:
-            told, last = failures, None
-        for name, error in told:
+        async with self._changing:
+            failures = [failure for tunnel in self.tunnels if (failure := await self._try(tunnel)) is not None]
+        last = failures.pop()[1] if failures and len(failures) == len(self.tunnels) else None
+        for name, error in failures:
             self._emit(TunnelFailed(tunnel=name, **described(error)))
         if last is not None:
             raise last
 
+    def request_reload(self) -> None:
+        """Reload in a task of its own, so that a disk that does not answer keeps nobody from stopping us.
+
+        Requests do not pile up: one that waits will read what is on the disk then.
+        """
+        if not self._reload_waits and not self.stopping:
+            self._reload_waits = True
+            self._nursery.start_soon(self.reload)
+
     async def reload(self) -> None:
-        """Load every identity again, and start what could not start before."""
-        for tunnel in self.tunnels:
-            if tunnel.state is not TunnelState.FAILED:
-                await tunnel.reload()
-            elif (failure := await self._try(tunnel)) is not None:
-                self._emit(TunnelFailed(tunnel=failure[0], **described(failure[1])))
+        """Load every identity again, and start what could not start before. Does nothing once we are stopping."""
+        async with self._changing:
+            self._reload_waits = False
+            for tunnel in self.tunnels:
+                if self.stopping:
+                    return
+                if tunnel.state is not TunnelState.FAILED:
+                    await tunnel.reload()
+                elif (failure := await self._try(tunnel)) is not None:
+                    self._emit(TunnelFailed(tunnel=failure[0], **described(failure[1])))
+            try:
+                self.on_change()
+            except ConfigError as exc:
+                self._emit(ReadyFileKept(**described(exc)))
 
     async def _try(self, tunnel: Tunnel) -> tuple[str, MtlskitError] | None:
         try:
@@ -68,10 +90,10 @@ class Proxy:
 
     def stop(self) -> None:
         """Close the doors and let the sessions finish; a second call ends them at once."""
-        if self._stopping:
-            self._nursery.cancel_scope.cancel()
+        if self.stopping:
+            self._end()
             return
-        self._stopping = True
+        self.stopping = True
         for tunnel in self.tunnels:
             tunnel.close_door()
         self._nursery.start_soon(self._drain)
@@ -87,11 +109,18 @@ class Proxy:
         return sum(tunnel.sessions for tunnel in self.tunnels)
 
     async def _drain(self) -> None:
-        seconds = max(tunnel.config.timeouts.drain for tunnel in self.tunnels)
+        seconds = max((tunnel.config.timeouts.drain for tunnel in self.tunnels), default=0.0)
         self._emit(DrainStarted(sessions=self.sessions, seconds=seconds))
         with trio.move_on_after(seconds):
             for tunnel in self.tunnels:
                 await tunnel.drained()
+        self._end()
+
+    def _end(self) -> None:
+        # Counted before the cancellation, in the wake of which they leave in any order.
+        if not self._ended:
+            self._ended = True
+            self.cut = self.sessions
         self._nursery.cancel_scope.cancel()
 
 
@@ -117,18 +146,20 @@ async def run_proxy(
             if handle_signals:
                 await nursery.start(_steer, proxy)
             await proxy.start()
-            with ready_file(ready_path, proxy.tunnels):
+            if proxy.stopping:
+                await trio.sleep_forever()  # told to stop before it was ready: the drain ends it
+            with ready_file(ready_path, proxy.tunnels) as write_again:
+                proxy.on_change = write_again
                 on_ready(proxy)
                 task_status.started(proxy)
                 await trio.sleep_forever()
         except MtlskitError as exc:
             failure = exc
             nursery.cancel_scope.cancel()
-        finally:
-            cut = proxy.sessions
     if failure is not None:
+        # Out here, because a nursery would wrap it in an exception group.
         raise failure
-    emit(DrainFinished(cut=cut))
+    emit(DrainFinished(cut=proxy.cut))
 
 
 async def _steer(proxy: Proxy, *, task_status: trio.TaskStatus[None]) -> None:
@@ -140,6 +171,6 @@ async def _steer(proxy: Proxy, *, task_status: trio.TaskStatus[None]) -> None:
 async def _obey(proxy: Proxy, signals: AsyncIterator[int]) -> None:
     async for number in signals:
         if number in _RELOAD_SIGNALS:
-            await proxy.reload()
+            proxy.request_reload()
         else:
             proxy.stop()

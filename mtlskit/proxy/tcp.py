@@ -7,7 +7,8 @@ import trio
 from mtlskit.errors import ClientError, MtlskitError
 from mtlskit.net.relay import HandOver, RelayPolicy
 from mtlskit.net.tls import detach
-from mtlskit.proxy.events import ClientRefused, SessionClosed, SessionFailed, SessionOpened, described
+from mtlskit.proxy.endings import SessionFacts, tell_ending
+from mtlskit.proxy.events import ClientRefused, SessionFailed, SessionOpened, described
 from mtlskit.proxy.parts import TunnelParts
 
 __all__ = ["TcpSession"]
@@ -39,25 +40,11 @@ class TcpSession:
         began = trio.current_time()
         upstream = await parts.dialler.dial(parts.identity)
         route = str(upstream.route)
-        parts.emit(
-            SessionOpened(
-                tunnel=name, client=self._peer, user="", database="", upstream=route, tls=upstream.tls.engine.version
-            )
-        )
+        facts = SessionFacts(name, self._peer, route, began)
+        tls = upstream.tls.engine.version
+        parts.emit(SessionOpened(tunnel=name, client=self._peer, user="", database="", upstream=route, tls=tls))
         sock, engine = upstream.tls.detach()
         # Only TLS knows whether the bytes were all of them: a cut-off stream must not look like a finished one.
         policy = RelayPolicy(linger=parts.config.timeouts.linger, ragged_end_resets=True)
         outcome = await parts.relay.run(HandOver(detach(self._sock), sock, engine, policy=policy))
-        parts.emit(
-            SessionClosed(
-                tunnel=name,
-                client=self._peer,
-                user="",
-                database="",
-                upstream=route,
-                ending=outcome.ending.value,
-                bytes_up=outcome.bytes_up,
-                bytes_down=outcome.bytes_down,
-                seconds=trio.current_time() - began,
-            )
-        )
+        tell_ending(parts.emit, facts, outcome)

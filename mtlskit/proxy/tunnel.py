@@ -11,15 +11,16 @@ from enum import StrEnum
 
 import trio
 
-from mtlskit.config.values import ListenAddress, Negotiation, TunnelConfig, TunnelKind
-from mtlskit.errors import ClientError, ClientLimitReached, Code, MtlskitError
+from mtlskit.config.values import ListenAddress, Negotiation, TunnelConfig, TunnelKind, UnixAddress
+from mtlskit.errors import ClientError, ClientLimitReached, Code, IdentityError, MtlskitError
 from mtlskit.net.dial import POSTGRES_ALPN, Dialler
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.net.listen import Listener, open_listeners
 from mtlskit.net.peer import Peer, identify
 from mtlskit.net.relay import Relay
+from mtlskit.proxy.cancel import CancelKeys
 from mtlskit.proxy.events import (
-    ClientRefused,
+    ClientLeft,
     IdentityKept,
     IdentityLoaded,
     IdentityWarned,
@@ -31,14 +32,11 @@ from mtlskit.proxy.events import (
 from mtlskit.proxy.front_door import FrontDoor
 from mtlskit.proxy.parts import TunnelParts
 from mtlskit.proxy.postgres import PostgresSession
+from mtlskit.proxy.seats import Seats
 from mtlskit.proxy.tcp import TcpSession
 from mtlskit.telemetry import Emit
 
 __all__ = ["Tunnel", "TunnelState"]
-
-_EXTRA = 64
-"""Clients beyond `max_connections` that are still heard: to be told that the tunnel is full, or to cancel a query,
-which must work just then. Beyond these, a client is closed without a word."""
 
 
 class TunnelState(StrEnum):
@@ -48,7 +46,6 @@ class TunnelState(StrEnum):
     SERVING = "serving"
     FAILED = "failed"
     DRAINING = "draining"
-    STOPPED = "stopped"
 
 
 class Tunnel:
@@ -65,25 +62,32 @@ class Tunnel:
         self._listener: Listener | None = None
         self._door: FrontDoor | None = None
         self._parts: TunnelParts | None = None
+        self._cancel_keys = CancelKeys()
+        self._seats = Seats(config.max_connections)
+        self._loading = trio.CapacityLimiter(1)
+        """Of its own: look-ups that hang fill the threads that trio shares, and a reload must not wait for them."""
+        self._closed = False
         self._idle = trio.Event()
         self._idle.set()
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Load the identity, open the door, and accept clients in `nursery`.
 
-        Raises ConfigError, IdentityError or ListenError; nothing is open then, and the state is `FAILED`.
+        Raises ConfigError, IdentityError or ListenError; nothing is open then, and the state is `FAILED`. Opens nothing
+        if the door has been closed meanwhile.
         """
         config = self.config
         try:
-            door = FrontDoor(config.allow_clients, config.allow_users, tunnel=config.name)
-            identity = await self._load()
+            door, identity = await self._load_all()
+            if self._closed:
+                return
             self._listener = open_listeners(config.listen)
         except MtlskitError as exc:
             self.state, self.failure = TunnelState.FAILED, exc
             raise
         dialler = Dialler(config.kind, config.upstream, config.negotiation, config.pins, config.timeouts.dial)
         self._door = door
-        self._parts = TunnelParts(config, dialler, identity, self._relay, self._emit)
+        self._parts = TunnelParts(config, dialler, identity, self._relay, self._emit, self._cancel_keys)
         self.addresses = self._listener.addresses
         self.state, self.failure = TunnelState.SERVING, None
         self._tell_identity(identity)
@@ -115,9 +119,13 @@ class Tunnel:
         return True
 
     def close_door(self) -> None:
-        """Refuse new clients; the sessions go on."""
+        """Refuse new clients for good; the sessions go on."""
+        self._closed = True
         if self._listener is not None:
             self._listener.close()
+        if self._parts is not None:
+            self._parts.draining = True
+        if self.state is not TunnelState.FAILED:
             self.state = TunnelState.DRAINING
 
     async def drained(self) -> None:
@@ -129,6 +137,16 @@ class Tunnel:
         """What new sessions are dialled with."""
         return None if self._parts is None else self._parts.identity
 
+    async def _load_all(self) -> tuple[FrontDoor, IdentitySnapshot]:
+        config = self.config
+
+        def make_door() -> FrontDoor:
+            return FrontDoor(config.allow_clients, config.allow_users, tunnel=config.name)
+
+        # In a thread, too: the names of users may have to come from a directory server.
+        door = await trio.to_thread.run_sync(make_door, abandon_on_cancel=True, limiter=self._loading)
+        return door, await self._load()
+
     async def _load(self) -> IdentitySnapshot:
         config = self.config
         direct = config.kind is TunnelKind.POSTGRES and config.negotiation is Negotiation.DIRECT
@@ -137,8 +155,15 @@ class Tunnel:
         def load() -> IdentitySnapshot:
             return load_snapshot(config.identity, verify=config.verify, alpn=alpn)
 
-        # The disk may be a network's, and the sessions in flight must not wait for it.
-        return await trio.to_thread.run_sync(load)
+        # The disk may be a network's: the sessions in flight must not wait for it, and neither must the end.
+        try:
+            return await trio.to_thread.run_sync(load, abandon_on_cancel=True, limiter=self._loading)
+        except OSError as exc:  # what is about no file of the identity: no descriptors left, no room for a copy
+            raise IdentityError(
+                Code.FILE_UNREADABLE,
+                f"{config.identity.cert}: the identity cannot be loaded: {exc.strerror or exc}",
+                "look at this host's limits of open files (`ulimit -n`), memory and disk, then reload",
+            ) from exc
 
     def _tell_identity(self, identity: IdentitySnapshot) -> None:
         name = self.config.name
@@ -163,7 +188,7 @@ class Tunnel:
             self._emit(TunnelFailed(tunnel=self.config.name, **described(exc)))
 
     async def _welcome(self, sock: trio.socket.SocketType) -> None:
-        if self.sessions >= self.config.max_connections + _EXTRA:
+        if self._seats.crowded:
             sock.close()
             return
         self.sessions += 1
@@ -181,26 +206,37 @@ class Tunnel:
         door, parts = self._door, self._parts
         if door is None or parts is None:  # not started: nobody gets here
             return
-        client = "a client"
         try:
             # Asked at once: the kernel only knows the owner of a socket that is still open.
             peer = identify(sock, with_user=door.needs_user)
-            client = str(peer)
-            refusal = self._refusal(door, peer)
-            session = (TcpSession if self.config.kind is TunnelKind.TCP else PostgresSession)(parts, sock, client)
-            await session.serve(refusal)
-        except ClientError as exc:
-            self._emit(ClientRefused(tunnel=self.config.name, client=client, **described(exc)))
+        except ClientError:
+            self._emit(ClientLeft(tunnel=self.config.name, client="a client"))
+            return
+        try:
+            await self._serve_client(sock, peer, door, parts)
         except Exception:  # noqa: BLE001 - a fault of ours ends one session and is told; the tunnel goes on
-            self._emit(SessionCrashed(tunnel=self.config.name, client=client, traceback=traceback.format_exc()))
+            self._emit(SessionCrashed(tunnel=self.config.name, client=str(peer), traceback=traceback.format_exc()))
+
+    async def _serve_client(
+        self, sock: trio.socket.SocketType, peer: Peer, door: FrontDoor, parts: TunnelParts
+    ) -> None:
+        session = (TcpSession if self.config.kind is TunnelKind.TCP else PostgresSession)(parts, sock, str(peer))
+        refusal = self._refusal(door, peer)
+        if refusal is None:
+            with self._seats.seat():
+                await session.serve(None)
+            return
+        with self._seats.stand() as heard:
+            if heard:
+                await session.serve(refusal)
 
     def _refusal(self, door: FrontDoor, peer: Peer) -> ClientError | None:
         try:
             door.decide(peer)
         except ClientError as exc:
             return exc
-        limit = self.config.max_connections
-        if self.sessions > limit:
+        if not self._seats.free:
+            limit = self.config.max_connections
             return ClientLimitReached(
                 Code.DOOR_FULL,
                 f"tunnel {self.config.name} already carries its {limit} connections",
@@ -211,5 +247,7 @@ class Tunnel:
 
 def _open_to(config: TunnelConfig) -> str:
     clients = ", ".join(str(network) for network in config.allow_clients) or "this host"
-    users = ", ".join(config.allow_users) or "every user"
+    # The mode of a unix socket has the first word, whatever allow_users says.
+    everybody = "its owner" if isinstance(config.listen, UnixAddress) else "every user"
+    users = ", ".join(config.allow_users) or everybody
     return f"{users} of {clients}"

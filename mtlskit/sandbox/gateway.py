@@ -298,7 +298,7 @@ def _handshake_reason(error: ssl.SSLError) -> str:
         return f"its certificate was not accepted: {error.verify_message}"
     if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return "it has no client certificate"
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):  # which of them depends on Python's version
         return "it broke off the TLS handshake"
     return f"the TLS handshake failed: {error.reason or error}"
 

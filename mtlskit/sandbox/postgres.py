@@ -54,6 +54,7 @@ _INITDB_DEADLINE: Final = 60.0
 _START_DEADLINE: Final = 30.0
 _FAST_SHUTDOWN: Final = 5.0
 _IMMEDIATE_SHUTDOWN: Final = 5.0  # PostgreSQL itself kills its children after five seconds of it
+_PREDECESSOR: Final = 5.0
 _POLL: Final = 0.01
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -215,7 +216,7 @@ class _Programs:
 
     def failure(self, sentence: str) -> SandboxError:
         """An error that shows the end of the log."""
-        lines = self.log.read_text("utf-8", "replace").splitlines() if self.log.exists() else []
+        lines = _lines(self.log)
         told = [line for line in lines if "FATAL" in line or "PANIC" in line or "error:" in line]
         reason = (told or lines or ["it said nothing"])[-1].strip()
         tail = "\n".join(f"  {line}" for line in lines[-8:])
@@ -253,7 +254,7 @@ def _password_file(programs: _Programs) -> Iterator[Path]:
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, not a path
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(secrets.token_hex(32))
         if programs.user is not None:
             os.chown(path, programs.user.uid, programs.user.gid)
@@ -293,20 +294,29 @@ async def _until_predecessor_is_gone(programs: _Programs) -> None:
     If it stays, our own server will say that the folder is in use, and that ends in the log and in the error.
     """
     pid_file = programs.data / "postmaster.pid"
-    with trio.move_on_after(_FAST_SHUTDOWN):
+    with trio.move_on_after(_PREDECESSOR):
         while True:
-            if not pid_file.exists() or not _is_alive(pid_file.read_text("utf-8", "replace").partition("\n")[0]):
+            lines = _lines(pid_file)
+            if not lines or not lines[0].isdigit() or not _is_alive(int(lines[0])):
                 return
             await trio.sleep(_POLL)
 
 
-def _is_alive(process_id: str) -> bool:
+def _lines(path: Path) -> list[str]:
+    """The lines of a file that its owner may remove at any moment."""
     try:
-        os.kill(int(process_id), 0)
-    except (ValueError, ProcessLookupError):
+        return path.read_text("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
         return False
-    except PermissionError:
-        pass
+    except PermissionError:  # it lives, and is somebody else's
+        return True
     return True
 
 
@@ -315,7 +325,7 @@ async def _until_ready(process: _Process, programs: _Programs) -> None:
     pid_file = programs.data / "postmaster.pid"
     with trio.move_on_after(_START_DEADLINE):
         while process.popen.poll() is None:
-            lines = pid_file.read_text("utf-8", "replace").splitlines() if pid_file.exists() else []
+            lines = _lines(pid_file)
             # Line 1 is the process id, line 8 the status; a file left by another process is not ours to read.
             if len(lines) >= 8 and lines[0] == str(process.popen.pid) and lines[7].strip() == "ready":
                 return
@@ -334,7 +344,9 @@ async def _stop(process: _Process) -> None:
                 await process.ended()
                 break
         if process.popen.poll() is None:
-            process.popen.kill()  # no-op where it has just ended; its children notice the death of their parent
+            process.popen.kill()
+            with trio.move_on_after(_IMMEDIATE_SHUTDOWN):  # its children notice the death of their parent
+                await process.ended()
         await trio.to_thread.run_sync(process.popen.wait)
     finally:
         process.close()

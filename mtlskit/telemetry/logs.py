@@ -60,8 +60,8 @@ def json_log(stream: TextIO, *, level: Level = Level.INFO, clock: Callable[[], d
             "level": event.level.name.lower(),
             "event": event.name,
             "message": printable(event.sentence()),
-            **dataclasses.asdict(event),
         }
+        facts = facts | dataclasses.asdict(event) | facts  # no field of an event can pass for one of these four
         # json escapes whatever is not ASCII, control characters and lone surrogates included.
         _write(stream, json.dumps(facts, default=str) + "\n")
 

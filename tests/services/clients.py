@@ -73,7 +73,7 @@ class Command:
 def libpq_environment(parameters: Mapping[str, str]) -> dict[str, str]:
     """Our environment without its own ``PG…`` variables, and with these parameters as such variables."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    environment |= {"LC_ALL": "C", "PGPASSFILE": os.devnull}
+    environment |= {"LC_ALL": "C", "PGPASSFILE": "/nonexistent"}  # of /dev/null libpq would complain
     for name, value in parameters.items():
         environment[_VARIABLES[name]] = value
     return environment

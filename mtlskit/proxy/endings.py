@@ -1,0 +1,69 @@
+"""What the log is told when the relay has finished a session: how it ended, and whose fault that was."""
+
+from __future__ import annotations
+
+import ssl
+import traceback
+from dataclasses import dataclass
+
+import trio
+
+from mtlskit.errors import Code, UpstreamError, UpstreamLost
+from mtlskit.net.faults import tcp_fault
+from mtlskit.net.relay import Ending, Outcome
+from mtlskit.proxy.events import SessionBroken, SessionClosed, SessionCrashed, described
+from mtlskit.telemetry import Emit
+from mtlskit.wire.alerts import meaning_of
+
+__all__ = ["SessionFacts", "tell_ending"]
+
+_UPSTREAMS_FAULT = frozenset({Ending.UPSTREAM_ALERT, Ending.UPSTREAM_LOST})
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """Who was connected to what, and since when (trio's clock). `user` and `database` are empty without a protocol."""
+
+    tunnel: str
+    client: str
+    upstream: str
+    began: float
+    user: str = ""
+    database: str = ""
+
+
+def tell_ending(emit: Emit, facts: SessionFacts, outcome: Outcome) -> None:
+    """Tell how a session ended: first the fault, if there was one, then the counts."""
+    error = outcome.error
+    if outcome.ending is Ending.INTERNAL and error is not None:
+        text = "".join(traceback.format_exception(error))
+        emit(SessionCrashed(tunnel=facts.tunnel, client=facts.client, traceback=text))
+    elif outcome.ending in _UPSTREAMS_FAULT and isinstance(error, OSError):
+        fault = _fault(facts.upstream, error)
+        emit(SessionBroken(tunnel=facts.tunnel, client=facts.client, **described(fault)))
+    emit(
+        SessionClosed(
+            tunnel=facts.tunnel,
+            client=facts.client,
+            user=facts.user,
+            database=facts.database,
+            upstream=facts.upstream,
+            ending=outcome.ending.value,
+            bytes_up=outcome.bytes_up,
+            bytes_down=outcome.bytes_down,
+            seconds=trio.current_time() - facts.began,
+        )
+    )
+
+
+def _fault(where: str, exc: OSError) -> UpstreamError:
+    if not isinstance(exc, ssl.SSLError):
+        return tcp_fault(where, exc)
+    meaning = meaning_of(exc.reason or "")
+    if meaning is not None:
+        return UpstreamLost(meaning.code, f"{where} ended the session: {meaning.sentence_part}", meaning.hint)
+    return UpstreamLost(
+        Code.TLS_BROKEN,
+        f"{where} sent what is no TLS of this session: {exc.reason or exc}",
+        "something between here and the server damages or replaces data; the server's log may say more",
+    )

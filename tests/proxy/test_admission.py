@@ -1,0 +1,129 @@
+"""Who gets a session: the front door in the protocol, and the places of a tunnel."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+import trio
+
+from mtlskit.config.values import TunnelKind, UnixAddress
+from mtlskit.proxy.events import ClientRefused, SessionOpened, TunnelListening
+from mtlskit.proxy.seats import STANDING_ROOM, Seats
+from tests.support.fake_upstream import Papers, fake_upstream
+from tests.support.tunnels import STARTUP, connected, running_proxy, tunnel
+
+ELSEWHERE = (ip_network("192.0.2.0/24"),)
+
+
+async def test_who_may_not_come_in_is_told_in_the_protocol(papers: Papers) -> None:
+    async with (
+        fake_upstream(papers) as upstream,
+        running_proxy(tunnel(papers, upstream.endpoint, allow_clients=ELSEWHERE)) as running,
+        running.connect() as client,
+    ):
+        await client.send(STARTUP)
+        error = await client.error()
+        assert (error.sqlstate, "[MTLS-DOOR-001]" in error.message) == ("28000", True)
+        assert "allow_clients" in error.hint
+        assert (await running.events.wait_for(ClientRefused)).code == "MTLS-DOOR-001"
+        assert upstream.connections == 0
+
+
+async def test_a_full_tunnel_says_so_and_serves_again_when_somebody_leaves(papers: Papers) -> None:
+    async with (
+        fake_upstream(papers) as upstream,
+        running_proxy(tunnel(papers, upstream.endpoint, max_connections=1)) as running,
+    ):
+        async with running.connect() as first:
+            await first.login()
+            async with running.connect() as second:
+                await second.send(STARTUP)
+                error = await second.error()
+                assert (error.sqlstate, "[MTLS-DOOR-004]" in error.message) == ("53300", True)
+        await running.idle()
+        async with running.connect() as third:
+            await third.login()
+
+
+async def test_beyond_the_standing_room_a_client_is_closed_without_a_word(papers: Papers) -> None:
+    async with (
+        fake_upstream(papers) as upstream,
+        running_proxy(tunnel(papers, upstream.endpoint, max_connections=1)) as running,
+        running.connect() as first,
+        trio.open_nursery() as nursery,
+    ):
+        await first.login()
+        waiting = []
+        for _ in range(STANDING_ROOM):
+            manager = running.connect()
+            waiting.append((manager, await manager.__aenter__()))
+        async with running.connect() as late:
+            assert await late.read_to_end() == b""
+        for _, client in waiting:
+            nursery.start_soon(client.send, STARTUP)
+        errors = [await client.error() for _, client in waiting]
+        assert {error.sqlstate for error in errors} == {"53300"}
+        for manager, _ in waiting:
+            await manager.__aexit__(None, None, None)
+        await first.send(b"Q\0\0\0\x05\0")
+        await first.until_ready()
+
+
+async def test_whoever_may_not_come_in_holds_no_seat(papers: Papers) -> None:
+    """Strangers who connect and say nothing must not keep out the clients that are allowed."""
+    only = (ip_network("127.0.0.1/32"),)
+    async with (
+        fake_upstream(papers) as upstream,
+        running_proxy(tunnel(papers, upstream.endpoint, allow_clients=only, max_connections=1)) as running,
+    ):
+        address = running.address()
+        strangers = []
+        for _ in range(3):
+            stranger = trio.socket.socket()
+            await stranger.bind(("127.0.0.2", 0))
+            await stranger.connect((address.host, address.port))  # type: ignore[union-attr]  # a TCP address
+            strangers.append(stranger)
+        async with running.connect() as client:
+            await client.login()
+            assert running.proxy.sessions == 4
+        for stranger in strangers:
+            stranger.close()
+
+
+async def test_a_tcp_client_that_may_not_come_in_is_closed(papers: Papers) -> None:
+    config = tunnel(papers, kind=TunnelKind.TCP, allow_clients=ELSEWHERE)
+    async with running_proxy(config) as running, running.connect() as client:
+        assert await client.read_to_end() == b""
+        assert (await running.events.wait_for(ClientRefused)).code == "MTLS-DOOR-001"
+
+
+async def test_a_unix_socket_serves_its_owner(papers: Papers, tmp_path: Path) -> None:
+    path = tmp_path / ".s.PGSQL.6432"
+    async with fake_upstream(papers) as upstream:
+        async with running_proxy(tunnel(papers, upstream.endpoint, listen=UnixAddress(path))) as running:
+            async with connected(UnixAddress(path)) as client:
+                await client.login()
+            assert running.events.of(SessionOpened)[0].client == "a unix socket"
+            listening = running.events.of(TunnelListening)[0]
+            assert (listening.addresses, listening.open_to) == ((f"unix:{path}",), "its owner of this host")
+        assert not path.exists()
+
+
+@pytest.mark.parametrize(("seats", "room"), [(0, 0), (2, 1)])
+def test_seats_and_standing_room_are_counted_apart(seats: int, room: int) -> None:
+    places = Seats(seats, room)
+    taken = [places.seat() for _ in range(seats)]
+    for seat in taken:
+        assert places.free
+        seat.__enter__()
+    assert not places.free
+    standing = [places.stand() for _ in range(room)]
+    assert [stand.__enter__() for stand in standing] == [True] * room
+    assert places.crowded
+    with places.stand() as heard:
+        assert not heard
+    for held in [*taken, *standing]:
+        held.__exit__(None, None, None)
+    assert (places.seated, places.standing, places.free) == (0, 0, seats > 0)

@@ -1,0 +1,233 @@
+"""Whatever the upstream does wrong before a session stands: the client hears why, in its own protocol."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+import trio
+
+from mtlskit.config.values import Endpoint, Negotiation, Timeouts, Verify, VerifyMode
+from mtlskit.pki.authority import Authority
+from mtlskit.proxy.events import SessionFailed
+from mtlskit.wire.postgres.messages import SSL_REQUEST, ErrorFields, authentication_sasl
+from tests.support.fake_upstream import Papers, Script, ServerSide, fake_upstream, nobody_listens
+from tests.support.tunnels import STARTUP, Running, running_proxy, tunnel
+
+
+async def _told(running: Running) -> ErrorFields:
+    """What a client gets, after a look at the event that tells the operator the same."""
+    async with running.connect() as client:
+        await client.send(STARTUP)
+        error: ErrorFields = await client.error()
+    failed = await running.events.wait_for(SessionFailed)
+    assert error.message == f"mtlskit: {failed.reason} [{failed.code}]"
+    assert error.hint == failed.hint != ""
+    assert error.severity == "FATAL"
+    return error
+
+
+def _answering(answer: bytes) -> Script:
+    async def script(server: ServerSide) -> None:
+        assert await server.read_exactly(8) == SSL_REQUEST
+        await server.raw.send_all(answer)
+        await server.until_closed()
+
+    return script
+
+
+def _after_start_up(step: Callable[[ServerSide], Awaitable[None]]) -> Script:
+    async def script(server: ServerSide) -> None:
+        await server.open()
+        await step(server)
+
+    return script
+
+
+async def _silence(server: ServerSide) -> None:
+    await server.until_closed()
+
+
+async def _close(server: ServerSide) -> None:
+    """Nothing: the connection is closed behind the script."""
+
+
+async def _close_notify(server: ServerSide) -> None:
+    await server.close_notify()
+
+
+async def _reset(server: ServerSide) -> None:
+    server.reset()
+
+
+async def _rubbish(server: ServerSide) -> None:
+    await server.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    await server.until_closed()
+
+
+async def _only_plus(server: ServerSide) -> None:
+    await server.send(authentication_sasl(["SCRAM-SHA-256-PLUS"]))
+    await server.until_closed()
+
+
+async def _half_a_message(server: ServerSide) -> None:
+    await server.send(b"R\0\0")
+
+
+async def _plain_text_after_tls(server: ServerSide) -> None:
+    await server.raw.send_all(b"this is no TLS record, and never was one")
+    await server.until_closed()
+
+
+async def _close_before_tls(server: ServerSide) -> None:
+    assert await server.read_exactly(8) == SSL_REQUEST
+
+
+async def _close_in_handshake(server: ServerSide) -> None:
+    assert await server.read_exactly(8) == SSL_REQUEST
+    await server.raw.send_all(b"S")
+    await server.read_exactly(5)
+
+
+@pytest.mark.parametrize(
+    ("script", "sqlstate", "code"),
+    [
+        pytest.param(_answering(b"N"), "08004", "MTLS-TLS-001", id="no-tls"),
+        pytest.param(_answering(b"Sinjected"), "08P01", "MTLS-TLS-002", id="bytes-after-S"),
+        pytest.param(_answering(b"E\0\0\0\x0asorry\0"), "08004", "MTLS-TLS-003", id="error-to-SSLRequest"),
+        pytest.param(_answering(b"HTTP/1.1"), "08P01", "MTLS-TLS-003", id="not-postgres"),
+        pytest.param(_close_before_tls, "08006", "MTLS-NET-006", id="close-before-tls"),
+        pytest.param(_close_in_handshake, "08006", "MTLS-NET-006", id="close-in-handshake"),
+        pytest.param(_silence, "08001", "MTLS-TLS-015", id="silence"),
+        pytest.param(_after_start_up(_silence), "08006", "MTLS-PG-010", id="silence-after-handshake"),
+        pytest.param(_after_start_up(_close), "08006", "MTLS-NET-006", id="close-after-handshake"),
+        pytest.param(_after_start_up(_close_notify), "08006", "MTLS-NET-006", id="close-notify-after-handshake"),
+        pytest.param(_after_start_up(_reset), "08006", "MTLS-NET-006", id="reset-after-handshake"),
+        pytest.param(_after_start_up(_half_a_message), "08006", "MTLS-NET-006", id="half-a-message"),
+        pytest.param(_after_start_up(_rubbish), "08P01", "MTLS-PG-008", id="rubbish"),
+        pytest.param(_after_start_up(_only_plus), "08P01", "MTLS-PG-009", id="only-plus"),
+        pytest.param(_after_start_up(_plain_text_after_tls), "08004", "MTLS-TLS-014", id="no-tls-record"),
+    ],
+)
+async def test_what_the_server_does_is_told(papers: Papers, script: Script, sqlstate: str, code: str) -> None:
+    timeouts = Timeouts(dial=0.5, login=0.5)
+    async with (
+        fake_upstream(papers, script) as upstream,
+        running_proxy(tunnel(papers, upstream.endpoint, timeouts=timeouts)) as running,
+    ):
+        error = await _told(running)
+        assert (error.sqlstate, f"[{code}]" in error.message) == (sqlstate, True), error
+        await upstream.all_closed()
+        await running.idle()
+
+
+async def test_nobody_listens(papers: Papers) -> None:
+    async with nobody_listens() as endpoint, running_proxy(tunnel(papers, endpoint)) as running:
+        error = await _told(running)
+        assert (error.sqlstate, "[MTLS-NET-002]" in error.message, str(endpoint) in error.message) == (
+            "08001",
+            True,
+            True,
+        )
+
+
+class _NoSuchHost(trio.abc.HostnameResolver):
+    async def getaddrinfo(self, host: bytes | None, port: object, *rest: object) -> list[object]:  # type: ignore[override]  # narrower is enough here
+        raise trio.socket.gaierror(trio.socket.EAI_NONAME, "Name or service not known")
+
+    async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:
+        raise AssertionError
+
+
+async def test_a_name_that_does_not_resolve(papers: Papers) -> None:
+    trio.socket.set_custom_hostname_resolver(_NoSuchHost())
+    async with running_proxy(tunnel(papers, Endpoint("db.invalid", 5432))) as running:
+        error = await _told(running)
+        assert (error.sqlstate, "[MTLS-NET-001]" in error.message) == ("08001", True)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_our_certificate_is_refused_even_after_the_handshake(papers: Papers, version: ssl.TLSVersion) -> None:
+    """Under TLS 1.3 the alert comes with the first read, when the handshake has succeeded for us."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(papers.folder / "server.pem", papers.folder / "server.key")
+    stranger = Authority.create("another CA", now=datetime.now(UTC))
+    context.load_verify_locations(cadata=stranger.cert_pem.decode())
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = version
+
+    async def script(server: ServerSide) -> None:
+        assert await server.read_exactly(8) == SSL_REQUEST
+        await server.raw.send_all(b"S")
+        assert await server.refuse_in_handshake() == "CERTIFICATE_VERIFY_FAILED"
+        await server.until_closed()  # closing with unread bytes would reset the connection
+
+    async with (
+        fake_upstream(papers, script, context=context) as upstream,
+        running_proxy(tunnel(papers, upstream.endpoint)) as running,
+    ):
+        error = await _told(running)
+        assert (error.sqlstate, "[MTLS-TLS-010]" in error.message) == ("08004", True), error
+
+
+async def test_the_server_is_not_trusted(papers: Papers, own_papers: Papers) -> None:
+    """The alert that we send it leaves it with an error of its own, which is no fault of the test."""
+    async with (
+        fake_upstream(own_papers) as upstream,
+        running_proxy(tunnel(papers, upstream.endpoint)) as running,
+    ):
+        error = await _told(running)
+        assert (error.sqlstate, "[MTLS-TLS-004]" in error.message) == ("08001", True)
+
+
+async def test_the_server_has_another_name(papers: Papers) -> None:
+    config = tunnel(papers, Endpoint("127.0.0.1", 1), verify=Verify(VerifyMode.NAME, "db.example.com"))
+    async with fake_upstream(papers) as upstream:
+        config = replace(config, upstream=(upstream.endpoint,))
+        async with running_proxy(config) as running:
+            error = await _told(running)
+            assert (error.sqlstate, "[MTLS-TLS-005]" in error.message) == ("08001", True)
+
+
+async def test_the_server_has_another_key_than_the_pinned_one(papers: Papers) -> None:
+    async with (
+        fake_upstream(papers) as upstream,
+        running_proxy(tunnel(papers, upstream.endpoint, pins=(bytes(32),))) as running,
+    ):
+        error = await _told(running)
+        assert (error.sqlstate, "[MTLS-TLS-007]" in error.message) == ("08001", True)
+
+
+async def test_direct_tls_without_alpn(papers: Papers) -> None:
+    async def script(server: ServerSide) -> None:
+        await server.shake_hands()
+        await server.until_closed()
+
+    async with (
+        fake_upstream(papers, script) as upstream,
+        running_proxy(tunnel(papers, upstream.endpoint, negotiation=Negotiation.DIRECT)) as running,
+    ):
+        error = await _told(running)
+        assert (error.sqlstate, "[MTLS-TLS-016]" in error.message) == ("08P01", True)
+
+
+async def test_the_next_upstream_is_tried(papers: Papers) -> None:
+    async with (
+        nobody_listens() as refused,
+        fake_upstream(papers) as upstream,
+        running_proxy(tunnel(papers, refused, upstream.endpoint)) as running,
+        running.connect() as client,
+    ):
+        await client.login()
+        assert not running.events.of(SessionFailed)
+
+
+async def test_no_secret_of_the_identity_reaches_an_error(own_papers: Papers) -> None:
+    key = own_papers.identity.key.read_text()
+    async with nobody_listens() as endpoint, running_proxy(tunnel(own_papers, endpoint)) as running:
+        error = await _told(running)
+        shown = f"{error}{running.events.seen}"
+        assert not any(line in shown for line in key.splitlines())

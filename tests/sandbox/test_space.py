@@ -1,0 +1,286 @@
+"""The whole space: its files, its life, and what stands in its way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+import trio
+
+from mtlskit.config.values import TcpAddress
+from mtlskit.errors import Code, ConfigError, ListenError, MtlskitError, SandboxError
+from mtlskit.sandbox.events import ChannelBindingVerified, ClientRefused
+from mtlskit.sandbox.folder import MARKER
+from mtlskit.sandbox.software import OrdinaryUser, find_software, ordinary_user, place_software
+from mtlskit.sandbox.space import Space, SpaceOptions, run_space
+from tests.support.space import RunningSpace, running_space, until
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def before(live: RunningSpace, directory: Path) -> SpaceOptions:
+    """A space whose gateway stands before the other's PostgreSQL: quicker than another one."""
+    return SpaceOptions(directory, postgres_url=live.space.direct_url)
+
+
+def test_what_sandbox_json_tells(live: RunningSpace) -> None:
+    space = live.space
+    told = json.loads(space.file.read_text())
+    assert set(told) == {"data_api", "platform_api", "api_key", "app", "postgres", "pki"}
+    assert (told["data_api"], told["platform_api"], told["app"]) == (None, None, "sandbox")
+    assert told["api_key"] == space.api_key
+    assert told["postgres"]["addon"].startswith("postgresql-sandbox-")
+    certificates = {
+        "sslmode": "verify-full",
+        "sslrootcert": told["pki"]["ca"],
+        "sslcert": told["pki"]["cert"],
+        "sslkey": told["pki"]["key"],
+    }
+    with psycopg.connect(told["postgres"]["url"], **certificates) as connection:
+        assert connection.execute("select current_database()").fetchone() == ("sandbox",)
+    with psycopg.connect(told["postgres"]["direct_url"]) as connection:
+        assert connection.execute("select current_database()").fetchone() == ("sandbox",)
+
+
+def test_sandbox_env_makes_libpq_work_in_a_shell(live: RunningSpace) -> None:
+    code = "import os, psycopg; print(psycopg.connect(os.environ['DATABASE_URL']).execute('select 7').fetchone()[0])"
+    script = f'. "{live.space.env_file}" && exec "$0" -W ignore -c "$1"'
+    command = ["sh", "-c", script, sys.executable, code]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "DATABASE_URL"))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    assert (done.stdout, done.returncode) == ("7\n", 0), done.stderr
+
+
+def test_secrets_are_for_the_owner_only(live: RunningSpace) -> None:
+    space = live.space
+    pki = space.ca.parent
+    private = [
+        space.file,
+        space.env_file,
+        space.directory / MARKER,
+        space.client.key,
+        pki / "ca.key",
+        pki / "server.key",
+    ]
+    assert {mode(path) for path in private} == {0o600}
+    assert mode(pki) == 0o700
+    assert mode(space.directory) & 0o067 == 0  # root's lent user may pass through, nothing else
+    assert space.password not in repr(space)
+    assert space.api_key not in repr(space)
+
+
+def test_a_space_leaves_its_files_only_while_it_runs(live: RunningSpace, tmp_path: Path) -> None:
+    (tmp_path / "sandbox").mkdir()
+    with running_space(before(live, tmp_path / "sandbox")) as running:
+        files = running.space.file, running.space.env_file
+        assert all(path.exists() for path in files)
+    assert not any(path.exists() for path in files)
+
+
+def test_a_folder_is_taken_up_again(live: RunningSpace, tmp_path: Path) -> None:
+    with running_space(before(live, tmp_path)) as running:
+        first = running.space
+        kept = {path: path.read_bytes() for path in (first.ca, first.client.cert, first.client.key)}
+        revoked = first.new_client_identity("gone")
+        running.revoke(revoked.serial)
+    with running_space(before(live, tmp_path)) as running:
+        again = running.space
+        assert {path: path.read_bytes() for path in kept} == kept
+        assert (again.addon, again.api_key) == (first.addon, first.api_key)
+        with pytest.raises(psycopg.OperationalError, match="certificate revoked"):
+            running.connect(revoked)
+        with running.connect(channel_binding="require") as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+
+
+def test_a_server_of_the_users_own(live: RunningSpace, tmp_path: Path) -> None:
+    with running_space(before(live, tmp_path)) as running:
+        with running.connect(channel_binding="require") as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+        running.events.wait_for(ChannelBindingVerified)
+        assert running.space.postgres is None
+        assert running.space.direct_url == live.space.direct_url
+    assert not (tmp_path / "postgres").exists()
+
+
+def test_a_url_without_a_password(live: RunningSpace, tmp_path: Path) -> None:
+    """Then channel binding cannot be offered, and everything else works."""
+    url = live.space.direct_url.replace(f":{live.space.password}@", "@")
+    with running_space(SpaceOptions(tmp_path, postgres_url=url)) as running:
+        with running.connect(password=live.space.password) as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+        with pytest.raises(psycopg.OperationalError, match="channel binding"):
+            running.connect(password=live.space.password, channel_binding="require")
+
+
+def test_identities_with_odd_names(live: RunningSpace) -> None:
+    identity = live.space.new_client_identity("../ä b")
+    assert identity.cert.parent == live.space.ca.parent
+    assert mode(identity.key) == 0o600
+    with live.connect(identity) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    for name in ("", "x" * 65):
+        with pytest.raises(ValueError, match="1 to 64"):
+            live.space.new_client_identity(name)
+
+
+async def failure(options: SpaceOptions) -> MtlskitError:
+    """What a space that cannot start raises: one error, not a group."""
+    with pytest.raises(MtlskitError) as caught:
+        await run_space(options)
+    return caught.value
+
+
+async def test_a_second_space_in_the_folder_of_a_running_one(live: RunningSpace) -> None:
+    error = await failure(SpaceOptions(live.space.directory))
+    assert isinstance(error, SandboxError)
+    assert "another sandbox is running" in error.sentence
+    assert live.space.file.exists()
+
+
+async def test_a_folder_of_others(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    assert (await failure(SpaceOptions(tmp_path))).code is Code.SANDBOX_DIR
+
+
+async def test_a_port_in_use(live: RunningSpace, tmp_path: Path) -> None:
+    options = SpaceOptions(tmp_path, live.space.direct_url, listen=live.space.gateway_address)
+    error = await failure(options)
+    assert isinstance(error, ListenError)
+    assert error.code is Code.LISTEN_PORT_IN_USE
+    assert not (tmp_path / "sandbox.json").exists()
+
+
+async def test_a_port_in_use_after_postgresql_has_started(live: RunningSpace, tmp_path: Path) -> None:
+    error = await failure(SpaceOptions(tmp_path, listen=live.space.gateway_address, keep_data=False))
+    assert error.code is Code.LISTEN_PORT_IN_USE
+    assert "shut down" in (tmp_path / "postgres.log").read_text()
+
+
+async def test_a_bad_url_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    error = await failure(SpaceOptions(tmp_path / "space", postgres_url="mysql://u:p@h/d"))
+    assert isinstance(error, ConfigError)
+    assert not (tmp_path / "space").exists()
+
+
+async def test_a_damaged_revocation_list(live: RunningSpace, tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        await start(nursery, before(live, tmp_path))
+        nursery.cancel_scope.cancel()
+    (tmp_path / "pki" / "revoked.crl").write_text("nothing")
+    assert "revocation list" in (await failure(before(live, tmp_path))).sentence
+
+
+async def start(nursery: trio.Nursery, options: SpaceOptions) -> Space:
+    async def run(task_status: trio.TaskStatus[Space]) -> None:
+        await run_space(options, task_status=task_status)
+
+    space: Space = await nursery.start(run)
+    return space
+
+
+async def test_listening_everywhere_is_told_as_a_loopback_address(live: RunningSpace, tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        options = SpaceOptions(tmp_path, live.space.direct_url, listen=TcpAddress("0.0.0.0", 0))
+        space = await start(nursery, options)
+        assert space.gateway_address.host == "127.0.0.1"
+        nursery.cancel_scope.cancel()
+
+
+def test_a_client_that_is_refused_leaves_the_space_running(live: RunningSpace) -> None:
+    mark = live.events.mark
+    with pytest.raises(psycopg.OperationalError):
+        live.connect(sslmode="disable")
+    live.events.wait_for(ClientRefused, since=mark)
+    with live.connect() as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+NOBODY_HERE = OrdinaryUser("nobody here", 54_321, 54_321)
+AS_SOMEBODY = """
+import encodings.idna, os, signal, sys
+from functools import partial
+from pathlib import Path
+import psycopg, trio
+from mtlskit.sandbox import postgres, software, space
+
+# A root that runs the tests becomes somebody else only now: the modules may lie where that user cannot read.
+directory, root, version, uid, gid = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:])
+postgres.find_software = lambda: software.Software(root, version)
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        running = await nursery.start(partial(start, space.SpaceOptions(directory)))
+        parameters = {"sslmode": "verify-full", "channel_binding": "require", "sslrootcert": str(running.ca)}
+        parameters |= {"sslcert": str(running.client.cert), "sslkey": str(running.client.key)}
+
+        def ask():
+            with psycopg.connect(running.url, **parameters) as connection:
+                return connection.execute("select 6 * 7").fetchone()[0]
+
+        answer = await trio.to_thread.run_sync(ask)
+        print(os.getuid(), answer, running.postgres.process_id, flush=True)
+        nursery.cancel_scope.cancel()
+
+async def start(options, *, task_status):
+    await space.run_space(options, task_status=task_status)
+
+trio.run(main)
+"""
+
+
+def test_an_ordinary_user_runs_it_too(open_folder: Path) -> None:
+    """Under root: in a process that becomes one. Else: as whoever we are."""
+    found, user = find_software(), ordinary_user()
+    directory, site = open_folder / "space", open_folder / "site-packages"
+    directory.mkdir()
+    site.mkdir()
+    placed, uid, gid = found, os.getuid(), os.getgid()
+    if user is not None:
+        placed, uid, gid = place_software(found, NOBODY_HERE, site), user.uid, user.gid
+        os.chown(directory, uid, gid)
+    command = [sys.executable, "-c", AS_SOMEBODY, str(directory), str(placed.root), found.version, str(uid), str(gid)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    who, answer, server = done.stdout.split()
+    assert (int(who), answer) == (uid, "42")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(server), 0)
+    assert (directory / MARKER).stat().st_uid == uid
+    assert (mode(directory), mode(directory / "postgres")) == (0o700, 0o700)
+
+
+def test_a_killed_space_is_taken_up_again(tmp_path: Path) -> None:
+    code = (
+        "import sys, trio, functools; from pathlib import Path; from mtlskit.sandbox.space import *\n"
+        "async def main():\n"
+        "    async with trio.open_nursery() as nursery:\n"
+        "        start = functools.partial(run_space, SpaceOptions(Path(sys.argv[1])))\n"
+        "        space = await nursery.start(start)\n"
+        "        print(space.postgres.process_id, flush=True)\n"
+        "        await trio.sleep_forever()\n"
+        "trio.run(main)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        server = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+    assert (tmp_path / "sandbox.json").exists()
+    options = SpaceOptions(tmp_path, keep_data=False)
+    with running_space(options) as running, running.connect() as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    until(lambda: not Path(f"/proc/{server}").exists())
+    assert not (tmp_path / "sandbox.json").exists()
