@@ -68,7 +68,6 @@ class Code(StrEnum):
     KEY_WEAK = "MTLS-ID-012"
     KEY_EXPOSED = "MTLS-ID-013"
     OPENSSL_REFUSED = "MTLS-ID-014"
-    CERTIFICATE_IS_CA = "MTLS-ID-015"
 
     # Our own listeners.
     LISTEN_PORT_IN_USE = "MTLS-LSN-001"

@@ -75,7 +75,8 @@ class TlsEngine:
         """
         if self.failure is not None:
             return 0  # asked again, OpenSSL would name another reason
-        read = self._read
+        read, pending = self._read, self._object.pending
+        incoming = self._incoming
         size = len(view)
         count = 0
         try:
@@ -85,6 +86,8 @@ class TlsEngine:
                     self.closed = True
                     break
                 count += got  # type: ignore[operator]
+                if not incoming.pending and not pending():
+                    break  # asking again would only raise SSLWantReadError, which costs as much as a decryption
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
@@ -199,6 +202,7 @@ class TlsConnection:
 
     def detach(self) -> tuple[socket.socket, TlsEngine]:
         """Give the socket away, non-blocking and unknown to trio, with the engine that goes with it."""
+        self._buffer = bytearray()  # whoever waits for the session to end may keep this object for days
         return detach(self.socket), self.engine
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the log is told when the relay has finished a session: how it ended, and whose fault that was."""
+"""A session in the hands of the relay, and what the log is told of its end: how it came, and whose fault it was."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import trio
 
 from mtlskit.errors import Code, UpstreamError, UpstreamLost
 from mtlskit.net.faults import tcp_fault
-from mtlskit.net.relay import Ending, Outcome
-from mtlskit.proxy.events import SessionBroken, SessionClosed, SessionCrashed, described
+from mtlskit.net.relay import Ending, HandOver, Outcome, Relay
+from mtlskit.proxy.events import SessionBroken, SessionClosed, SessionCrashed, SessionCut, described
 from mtlskit.telemetry import Emit
 from mtlskit.wire.alerts import meaning_of
 
-__all__ = ["SessionFacts", "tell_ending"]
+__all__ = ["SessionFacts", "relayed", "tell_ending"]
 
 _UPSTREAMS_FAULT = frozenset({Ending.UPSTREAM_ALERT, Ending.UPSTREAM_LOST})
 
@@ -30,6 +30,25 @@ class SessionFacts:
     began: float
     user: str = ""
     database: str = ""
+
+
+async def relayed(relay: Relay, handover: HandOver, emit: Emit, facts: SessionFacts) -> None:
+    """Let the relay move a session until it ends, and tell how it did."""
+    try:
+        outcome = await relay.run(handover)
+    except trio.Cancelled:
+        emit(
+            SessionCut(
+                tunnel=facts.tunnel,
+                client=facts.client,
+                user=facts.user,
+                database=facts.database,
+                upstream=facts.upstream,
+                seconds=trio.current_time() - facts.began,
+            )
+        )
+        raise
+    tell_ending(emit, facts, outcome)
 
 
 def tell_ending(emit: Emit, facts: SessionFacts, outcome: Outcome) -> None:

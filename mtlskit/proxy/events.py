@@ -24,6 +24,7 @@ __all__ = [
     "SessionBroken",
     "SessionClosed",
     "SessionCrashed",
+    "SessionCut",
     "SessionFailed",
     "SessionOpened",
     "TunnelFailed",
@@ -155,6 +156,22 @@ class SessionClosed(Event):
             f"{self.tunnel}: {self.client}{who} to {self.upstream} ended ({self.ending.replace('_', ' ')}) after"
             f" {self.seconds:.1f} s, {self.bytes_up} bytes up, {self.bytes_down} down"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionCut(Event):
+    """We have cut a session off, because its time after a stop had run out or a second signal came."""
+
+    tunnel: str
+    client: str
+    user: str
+    database: str
+    upstream: str
+    seconds: float
+
+    def sentence(self) -> str:
+        who = f" as {self.user} on {self.database}" if self.user else ""
+        return f"{self.tunnel}: {self.client}{who} to {self.upstream} was cut off after {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from mtlskit.net.faults import tcp_fault
 from mtlskit.net.relay import HandOver, RelayPolicy
 from mtlskit.net.tls import detach
 from mtlskit.proxy.answers import as_error_response, part_with
-from mtlskit.proxy.endings import SessionFacts, tell_ending
+from mtlskit.proxy.endings import SessionFacts, relayed
 from mtlskit.proxy.events import (
     CancelFailed,
     CancelForwarded,
@@ -173,7 +173,7 @@ class PostgresSession:
             # PostgreSQL ends both directions at once, and its messages carry their own lengths and their own end.
             policy=RelayPolicy(linger=timeouts.linger, upstream_end_is_final=True),
         )
-        tell_ending(self._parts.emit, facts, await self._parts.relay.run(handover))
+        await relayed(self._parts.relay, handover, self._parts.emit, facts)
 
     def _note(self, event: LoginEvent, route: Route) -> None:
         match event:

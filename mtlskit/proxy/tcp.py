@@ -7,7 +7,7 @@ import trio
 from mtlskit.errors import ClientError, MtlskitError
 from mtlskit.net.relay import HandOver, RelayPolicy
 from mtlskit.net.tls import detach
-from mtlskit.proxy.endings import SessionFacts, tell_ending
+from mtlskit.proxy.endings import SessionFacts, relayed
 from mtlskit.proxy.events import ClientRefused, SessionFailed, SessionOpened, described
 from mtlskit.proxy.parts import TunnelParts
 
@@ -46,5 +46,4 @@ class TcpSession:
         sock, engine = upstream.tls.detach()
         # Only TLS knows whether the bytes were all of them: a cut-off stream must not look like a finished one.
         policy = RelayPolicy(linger=parts.config.timeouts.linger, ragged_end_resets=True)
-        outcome = await parts.relay.run(HandOver(detach(self._sock), sock, engine, policy=policy))
-        tell_ending(parts.emit, facts, outcome)
+        await relayed(parts.relay, HandOver(detach(self._sock), sock, engine, policy=policy), parts.emit, facts)

@@ -20,7 +20,7 @@ taken within each round, and its median and spread are quoted. CPU time is that 
 system, ended threads included, to the nanosecond), so that a busy machine disturbs it little; on a machine with few
 cores client, proxy and server share them, so throughput is bounded by the CPU of all three.
 
-**What it needs.** Linux, an `RLIMIT_NOFILE` of some 20,000 for 5,000 idle connections, psql and pgbench
-(`apt-get install postgresql-client postgresql-contrib postgresql`), and for the plot matplotlib (dependency group `bench`).
+**What it needs.** Linux, an `RLIMIT_NOFILE` of some 20,000 for 5,000 idle connections, pgbench (`apt-get install
+postgresql`), and for the plot matplotlib (dependency group `bench`).
 Load goes to loopback only, and every process it starts ends with it.
 """

@@ -1,27 +1,121 @@
-"""`python -m tests.bench [--runs N] [--json FILE]`: measure, and print medians and spreads."""
+"""`python -m tests.bench`: measure mtlskit beside its peers, and print medians, spreads, ratios and the targets."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import signal
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
-from tests.bench.measure import table
-from tests.bench.startup import measure_startup
+from tests.bench.contenders import DIRECT, all_contenders
+from tests.bench.contenders.mtlskit import can_warm
+from tests.bench.lab import Lab
+from tests.bench.loads import LOADS
+from tests.bench.machine import about
+from tests.bench.report import as_json, figures_text, verdicts_text
+from tests.bench.scale import FULL, QUICK
+from tests.bench.targets import verdicts
 
 
 def main() -> None:
     """Parse the options, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--runs", type=int, default=15, help="counted runs of each measurement (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser = _parser()
     options = parser.parse_args()
-    series = measure_startup(options.runs)
-    print(f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {platform.machine()}")
-    print(table(series))
+    if options.list:
+        print(_listing())
+        return
+    warm = _warm(parser, options.warm)
+    scale = QUICK if options.quick else FULL
+    if options.rounds:
+        scale = replace(scale, rounds=options.rounds, idle_rounds=min(options.rounds, scale.idle_rounds))
+    signal.signal(signal.SIGTERM, _interrupt)  # as with Ctrl-C, so that everything is ended in order
+    with Lab(scale, names=options.contenders, warm=warm, say=_say) as lab:
+        facts = {**about(lab.contenders), "quick": options.quick, "rounds": scale.rounds, "warm": warm}
+        try:
+            for name in options.only or LOADS:
+                _say(name)
+                LOADS[name](lab)
+        except KeyboardInterrupt:
+            lab.book.note("interrupted: what was measured until then")
+        book = lab.book
+    rows = verdicts(book)
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+    print(figures_text(book), verdicts_text(rows), "\n".join(book.notes), sep="\n\n")
     if options.json is not None:
-        options.json.write_text(json.dumps([each.as_json() for each in series], indent=2) + "\n")
+        options.json.write_text(json.dumps(as_json(book, rows, facts), indent=2) + "\n")
+    if options.plot is not None:
+        from tests.bench.plot import draw
+
+        draw(book, facts, options.plot)
 
 
-main()
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--list", action="store_true", help="explain work loads and contenders, and end")
+    parser.add_argument("--only", type=_loads, metavar="LOAD,…", help="these work loads (default: all)")
+    parser.add_argument("--contenders", type=_names, metavar="NAME,…", help="these contenders and limits only")
+    parser.add_argument("--rounds", type=_positive, metavar="N", help="rounds of each (default: 5, quick: 3)")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the size or less: to look, not to quote")
+    parser.add_argument("--warm", type=int, metavar="N", help="connections in advance, for first-row (default: 10)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the figures (needs matplotlib)")
+    return parser
+
+
+def _warm(parser: argparse.ArgumentParser, wanted: int | None) -> int:
+    """Without `--warm`, what this mtlskit can do decides."""
+    if can_warm():
+        return 10 if wanted is None else wanted
+    if wanted:
+        parser.error("this mtlskit has no key `warm`")
+    return 0
+
+
+def _loads(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in LOADS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(LOADS)}")
+    return names
+
+
+def _names(text: str) -> frozenset[str]:
+    known = {DIRECT, *(each.name for each in all_contenders())}
+    names = frozenset(text.split(","))
+    if names - known:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(names - known)}; there are {', '.join(sorted(known))}")
+    return names
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _listing() -> str:
+    lines = ["Work loads:"]
+    for name, measure in LOADS.items():
+        lines.append(f"\n{name}\n{sys.modules[measure.__module__].__doc__ or ''}")
+    lines.append("Contenders:")
+    for each in all_contenders():
+        there = each.version() if each.path() is not None else "not installed"
+        lines.append(f"\n{each.name} ({there})\n{type(each).__doc__ or ''}")
+    return "\n".join(lines)
+
+
+def _say(sentence: str) -> None:
+    print(time.strftime("%H:%M:%S"), sentence, file=sys.stderr, flush=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ Run as a helper (`tests.bench.helper`); it says `{"tls": PORT, "plain": PORT}`. 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -50,6 +51,7 @@ def _fork_worker(tls: socket.socket, plain: socket.socket, context: ssl.SSLConte
     """Fork before any thread is there. The child serves until the standard input, which all share, ends."""
     child = os.fork()
     if child == 0:
+        gc.disable()  # nothing here makes cycles, and looking for them would show
         threading.stack_size(_STACK)
         threading.Thread(target=_accept, args=(tls, context), daemon=True).start()
         threading.Thread(target=_accept, args=(plain, None), daemon=True).start()

@@ -21,13 +21,12 @@ class Memory:
 
 
 def family(pid: int) -> list[int]:
-    """The process and all that descend from it. Empty when it is gone."""
-    found = []
-    with suppress(FileNotFoundError, ProcessLookupError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
+    """The process and all that descend from it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended since it was listed
             for child in (task / "children").read_text().split():
                 found += family(int(child))
-        found.insert(0, pid)
     return found
 
 

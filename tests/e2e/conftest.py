@@ -6,7 +6,7 @@ an idle minute instead of some seconds.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -74,7 +74,8 @@ def short_folder() -> Iterator[Path]:
 def make_proxy(services: None, tmp_path: Path) -> Iterator[MakeProxy]:
     """Start proxies of the test's own: ``make_proxy(server, verify="ca", …)``, with flags as `tunnel_flags` takes them.
 
-    ``make_proxy(toml="…")`` writes a configuration file, and starts from that; ``environment`` adds variables.
+    ``make_proxy(toml="…")`` writes a configuration file, and starts from that. `arguments` replace all flags,
+    `environment` adds variables, and `log` is the format of the log (`wait_for` needs JSON).
     """
     with ExitStack() as stack:
 
@@ -83,6 +84,7 @@ def make_proxy(services: None, tmp_path: Path) -> Iterator[MakeProxy]:
             /,
             *,
             toml: str = "",
+            arguments: Sequence[str] | None = None,
             log: str = "json",
             environment: dict[str, str] | None = None,
             **flags: object,
@@ -91,7 +93,8 @@ def make_proxy(services: None, tmp_path: Path) -> Iterator[MakeProxy]:
             folder.mkdir()
             if toml:
                 (folder / "mtlskit.toml").write_text(toml)
-            arguments = [] if toml else tunnel_flags(upstream, **flags)
+            if arguments is None:
+                arguments = [] if toml else tunnel_flags(upstream, **flags)
             return stack.enter_context(ProxyProcess(arguments, folder=folder, environment=environment, log=log))
 
         yield make

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from mtlskit.net.relay import Ending, Relay, RelayPolicy
+from mtlskit.net.relay import Ending, HandOver, Relay, RelayPolicy
 from tests.services.pki import Pki
 from tests.support.relay_peers import (
     Contexts,
-    HandOver,
     Session,
     Sessions,
     fill,

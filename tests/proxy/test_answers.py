@@ -75,10 +75,18 @@ async def test_an_answer_survives_what_the_client_still_sends() -> None:
     ours, theirs = await _connection()
     with ours, theirs:
         await theirs.send(b"x" * 100_000)
+
+        async def answer_and_close() -> None:
+            await part_with(ours, b"answer")
+            ours.close()
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(part_with, ours, b"answer")
+            nursery.start_soon(answer_and_close)
+            await trio.testing.wait_all_tasks_blocked()
             assert await theirs.recv(100) == b"answer"
             assert await theirs.recv(100) == b""
+            for _ in range(2):  # to a connection that was reset, the first or the second of these would fail
+                await theirs.send(b"x")
             theirs.close()
 
 

@@ -146,12 +146,21 @@ async def test_a_cancel_that_cannot_be_delivered_is_told_and_closes_the_client(p
         assert not running.events.of(CancelForwarded)
 
 
+async def test_a_stray_cancel_without_any_address_is_told(papers: Papers) -> None:
+    trio.socket.set_custom_hostname_resolver(_NoSuchHost())
+    async with running_proxy(tunnel(papers, Endpoint("db.invalid", 5432))) as running:
+        async with running.connect() as canceller:
+            await canceller.send(cancel_request(1, SECRET))
+            assert await canceller.read_to_end() == b""
+        assert (await running.events.wait_for(CancelFailed)).code == "MTLS-NET-001"
+
+
 async def test_a_server_that_never_closes_holds_the_client_only_so_long(papers: Papers) -> None:
     server = Server(1)
     server.may_close = trio.Event()
     async with (
         fake_upstream(papers, server.script) as upstream,
-        running_proxy(tunnel(papers, upstream.endpoint, timeouts=Timeouts(dial=0.5))) as running,
+        running_proxy(tunnel(papers, upstream.endpoint, timeouts=Timeouts(dial=1.5))) as running,
     ):
         async with running.connect() as canceller:
             await canceller.send(cancel_request(1, SECRET))
@@ -175,6 +184,14 @@ async def test_a_full_tunnel_still_cancels(papers: Papers) -> None:
         assert server.cancels == [cancel_request(1, SECRET)]
 
 
+class _NoSuchHost(trio.abc.HostnameResolver):
+    async def getaddrinfo(self, *_: object) -> list[object]:  # type: ignore[override]  # narrower is enough here
+        raise trio.socket.gaierror(trio.socket.EAI_NONAME, "Name or service not known")
+
+    async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:
+        raise AssertionError
+
+
 class _DeafResolver(trio.abc.HostnameResolver):
     async def getaddrinfo(self, *_: object) -> list[object]:  # type: ignore[override]  # never returns
         await trio.sleep_forever()
@@ -189,13 +206,13 @@ async def test_a_resolver_that_hangs_does_not_hold_a_stray_cancel(papers: Papers
     server = Server(1)
     async with (
         fake_upstream(papers, server.script) as upstream,
-        running_proxy(tunnel(papers, upstream.endpoint, timeouts=Timeouts(dial=0.5))) as running,
+        running_proxy(tunnel(papers, upstream.endpoint, timeouts=Timeouts(dial=1.5))) as running,
         running.connect() as client,
     ):
         await client.login()
         parts = running.proxy.tunnels[0]._parts
         assert parts is not None
-        names = tuple(Endpoint(f"db{number}.example.com", 5432) for number in range(9))
+        names = tuple(Endpoint(f"db{number}.example.com", 5432) for number in range(64))
         parts.dialler = type(parts.dialler)(
             parts.config.kind, names, parts.config.negotiation, (), parts.config.timeouts.dial
         )

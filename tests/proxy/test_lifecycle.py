@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import ssl
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -18,18 +16,19 @@ import trio
 import trio.testing
 
 from mtlskit.config.values import ProxyConfig, TcpAddress, Timeouts
-from mtlskit.errors import Code, ConfigError, IdentityError, ListenError
+from mtlskit.errors import ClientNotAllowed, Code, IdentityError, ListenError
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.net.relay import Relay
 from mtlskit.proxy import tunnel as tunnel_module
 from mtlskit.proxy.events import (
+    ClientLeft,
     ClientRefused,
     DrainFinished,
     DrainStarted,
     IdentityKept,
     IdentityLoaded,
-    ReadyFileKept,
     SessionCrashed,
+    SessionCut,
     TunnelFailed,
     TunnelListening,
 )
@@ -209,6 +208,7 @@ async def test_a_reload_during_the_drain_opens_no_door(own_papers: Papers, paper
             await trio.testing.wait_all_tasks_blocked()
             assert [item.state for item in running.proxy.tunnels] == [TunnelState.DRAINING, TunnelState.FAILED]
             assert len(running.events.of(TunnelListening)) == 1
+            assert len(running.events.of(IdentityLoaded)) == 1
 
 
 async def test_a_door_that_was_closed_while_it_was_being_opened_stays_closed(papers: Papers) -> None:
@@ -282,6 +282,8 @@ async def test_sessions_are_cut_by_a_second_stop_or_by_the_end_of_the_time(paper
                 running.proxy.stop()
             finished = await running.events.wait_for(DrainFinished)
             assert finished.cut == 3
+            assert {event.user for event in running.events.of(SessionCut)} == {"ann"}
+            assert len(running.events.of(SessionCut)) == 2
             with trio.fail_after(PATIENCE):
                 for client in (one, two, starting):
                     with suppress(trio.BrokenResourceError):  # cut off: reset or closed
@@ -314,6 +316,23 @@ async def test_a_fault_of_ours_ends_one_session_and_is_told(papers: Papers, monk
         await other.until_ready()
 
 
+async def test_a_client_that_is_gone_before_it_can_be_asked_who_it_is(
+    papers: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an address it could pass for somebody else; it is no news either."""
+
+    def gone(*_: object, **__: object) -> None:
+        raise ClientNotAllowed(Code.DOOR_ADDRESS, "a client went away before its address could be read")
+
+    monkeypatch.setattr(tunnel_module, "identify", gone)
+    async with nobody_listens() as endpoint, running_proxy(tunnel(papers, endpoint)) as running:
+        async with running.connect() as client:
+            assert await client.read_to_end() == b""
+        await running.events.wait_for(ClientLeft)
+        assert not running.events.of(ClientRefused)
+        await running.idle()
+
+
 async def test_a_listener_that_breaks_marks_the_tunnel_and_a_reload_mends_it(papers: Papers) -> None:
     async with (
         fake_upstream(papers) as upstream,
@@ -329,80 +348,13 @@ async def test_a_listener_that_breaks_marks_the_tunnel_and_a_reload_mends_it(pap
         assert (failed.code, served.state) == (Code.LISTEN_FAILED, TunnelState.FAILED)
         await running.proxy.reload()
         assert served.state is TunnelState.SERVING
-        async with running.connect() as another:
-            await another.login()
         parts = served._parts
         assert parts is not None
-        assert len(parts.cancel_keys) >= 1  # the key of the session that outlived the listener
+        assert len(parts.cancel_keys) == 1  # the key of the session that outlived the listener
+        async with running.connect() as another:
+            await another.login()
         await client.send(frame(b"Q", b"still here\0"))
         await client.until_ready()
-
-
-# The ready file.
-
-
-async def test_the_ready_file_tells_addresses_and_goes_away_with_the_proxy(papers: Papers, tmp_path: Path) -> None:
-    ready = tmp_path / "ready.json"
-    async with fake_upstream(papers) as upstream:
-        async with running_proxy(tunnel(papers, upstream.endpoint), ready_path=ready) as running:
-            facts = json.loads(ready.read_text())
-            address = running.address()
-            assert isinstance(address, TcpAddress)
-            assert facts == {
-                "pid": os.getpid(),
-                "tunnels": [
-                    {
-                        "name": "reporting",
-                        "kind": "postgres",
-                        "state": "serving",
-                        "addresses": [{"host": "127.0.0.1", "port": address.port}],
-                        "upstream": [str(upstream.endpoint)],
-                    }
-                ],
-            }
-            assert stat.S_IMODE(ready.stat().st_mode) == 0o600
-            assert _names(tmp_path) == [ready.name]
-        await running.events.wait_for(DrainFinished)
-    assert not _names(tmp_path)
-
-
-async def test_a_ready_file_of_another_proxy_is_left_alone(papers: Papers, tmp_path: Path) -> None:
-    ready = tmp_path / "ready.json"
-    async with nobody_listens() as endpoint, running_proxy(tunnel(papers, endpoint), ready_path=ready):
-        ready.write_bytes(b"\xff another proxy's")
-    assert ready.read_bytes() == b"\xff another proxy's"
-
-
-async def test_a_ready_file_that_cannot_be_written_is_an_error_of_its_own(papers: Papers, tmp_path: Path) -> None:
-    async with nobody_listens() as endpoint:
-        config = ProxyConfig((tunnel(papers, endpoint),))
-        with pytest.raises(ConfigError, match="ready file cannot be written"):
-            await run_proxy(config, ready_path=tmp_path / "missing" / "ready.json")
-        with pytest.raises(ConfigError, match="ready file cannot be written"):
-            await run_proxy(config, ready_path=tmp_path)
-    assert not [name for name in _names(tmp_path.parent) if name.startswith(f".{tmp_path.name}.")]
-
-
-async def test_a_ready_file_that_can_no_longer_be_written_keeps_nobody_from_running(
-    own_papers: Papers, papers: Papers, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    hidden = own_papers.identity.cert.rename(tmp_path / "hidden")
-    async with fake_upstream(papers) as upstream:
-        good, bad = tunnel(papers, upstream.endpoint), tunnel(own_papers, upstream.endpoint, name="bad")
-        async with running_proxy(good, bad, ready_path=folder / "ready.json") as running:
-            (folder / "ready.json").unlink()
-            folder.rmdir()
-            hidden.rename(own_papers.identity.cert)
-            await running.proxy.reload()
-            assert (await running.events.wait_for(ReadyFileKept)).code == "MTLS-CFG-012"
-            async with running.connect() as client:
-                await client.login()
-
-
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()]
 
 
 class _Disk:

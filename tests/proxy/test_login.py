@@ -172,7 +172,7 @@ async def test_a_login_has_a_deadline(papers: Papers) -> None:
 
     async with (
         fake_upstream(papers, script) as upstream,
-        running_proxy(tunnel(papers, upstream.endpoint, timeouts=Timeouts(login=0.3))) as running,
+        running_proxy(tunnel(papers, upstream.endpoint, timeouts=Timeouts(login=1.0))) as running,
         running.connect() as client,
     ):
         await client.send(STARTUP)

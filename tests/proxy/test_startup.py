@@ -153,7 +153,7 @@ async def test_bytes_around_the_hand_over_keep_their_order_in_both_directions(pa
 async def test_a_slow_starter_is_cut_off_and_nobody_waits_for_it(papers: Papers) -> None:
     async with (
         fake_upstream(papers) as upstream,
-        running_proxy(tunnel(papers, upstream.endpoint, timeouts=Timeouts(startup=0.5))) as running,
+        running_proxy(tunnel(papers, upstream.endpoint, timeouts=Timeouts(startup=1.5))) as running,
         running.connect() as slow,
         running.connect() as other,
     ):

@@ -113,7 +113,8 @@ async def _close_in_handshake(server: ServerSide) -> None:
     ],
 )
 async def test_what_the_server_does_is_told(papers: Papers, script: Script, sqlstate: str, code: str) -> None:
-    timeouts = Timeouts(dial=0.5, login=0.5)
+    # Short where it has to run out, and never where something has to happen first.
+    timeouts = {"MTLS-TLS-015": Timeouts(dial=1.5), "MTLS-PG-010": Timeouts(login=1.0)}.get(code, Timeouts())
     async with (
         fake_upstream(papers, script) as upstream,
         running_proxy(tunnel(papers, upstream.endpoint, timeouts=timeouts)) as running,

@@ -149,6 +149,11 @@ async def unreachable_server(stream: trio.SocketStream) -> None:
     pytest.fail("the gateway must not dial for this client")
 
 
+async def send_for_ever(stream: trio.SocketStream) -> None:
+    while True:
+        await stream.send_all(bytes(65_536))
+
+
 async def echo_after_login(stream: trio.SocketStream) -> None:
     """Trusts everybody, says back what it hears, and says goodbye after the client's end of file."""
     reader = Reader(stream)
@@ -348,6 +353,62 @@ class TestForwarding:
             await reader.message()
             await reader.message()
             assert await reader.exactly(9) == b"too early"
+
+    async def test_a_client_that_reads_late_gets_everything(self, pki: SpacePki) -> None:
+        pattern = bytes(range(251)) * 4_000  # a length that fits no buffer
+
+        async def server(stream: trio.SocketStream) -> None:
+            await Reader(stream).packet()
+            await stream.send_all(authentication_ok() + READY)
+            for _ in range(20):
+                await stream.send_all(pattern)
+
+        async with gateway_before(pki, server) as running:
+            stream = await running.secure()
+            await stream.send_all(STARTUP)
+            reader = Reader(stream)
+            await reader.message()
+            await reader.message()
+            await trio.testing.wait_all_tasks_blocked(0.01)  # everybody waits for us to read
+            for _ in range(20):
+                assert await reader.exactly(len(pattern)) == pattern
+            await reader.end()
+
+    async def test_a_client_that_never_reads_and_leaves_frees_the_server(self, pki: SpacePki) -> None:
+        freed = trio.Event()
+
+        async def server(stream: trio.SocketStream) -> None:
+            await Reader(stream).packet()
+            await stream.send_all(authentication_ok() + READY)
+            with pytest.raises(trio.BrokenResourceError):
+                await send_for_ever(stream)
+            freed.set()
+
+        async with gateway_before(pki, server) as running:
+            stream = await running.secure()
+            await stream.send_all(STARTUP)
+            await Reader(stream).message()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await trio.aclose_forcefully(stream.transport_stream)
+            await freed.wait()
+
+    async def test_rubbish_after_the_login(self, pki: SpacePki) -> None:
+        said = trio.Event()
+
+        async def server(stream: trio.SocketStream) -> None:
+            await Reader(stream).packet()
+            await stream.send_all(authentication_ok())
+            await said.wait()
+            await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            await stream.receive_some()
+
+        async with gateway_before(pki, server) as running:
+            stream = await running.secure()
+            await stream.send_all(STARTUP)
+            reader = Reader(stream)
+            assert (await reader.message())[0] == b"R"
+            said.set()
+            assert (await reader.error()).sqlstate == "08006"
 
     async def test_a_server_that_is_not_there(self, pki: SpacePki, tmp_path: Path) -> None:
         async with gateway_before(pki, upstream=UnixAddress(tmp_path / "nothing")) as running:

@@ -22,6 +22,7 @@ from typing import Any, Self, TypeAlias
 from tests.services.postgres import PostgresServer
 from tests.services.processes import Guard
 from tests.services.template import DATABASE, PASSWORDS
+from tests.support.until import until
 
 # Seconds: safety nets on a busy machine, nothing is measured by them.
 START_TIMEOUT = 30
@@ -130,6 +131,9 @@ class ProxyProcess:
                 raise NotReadyError(f"the proxy is not ready\n--- its log\n{self.log()}")
             time.sleep(0.01)
         self._ready = json.loads(self.ready_file.read_text())
+        # What it has said about its start is not to be taken for something that comes later.
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(" ready: " in line for line in self._lines), EVENT_TIMEOUT)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, and return at once."""
@@ -193,6 +197,15 @@ class ProxyProcess:
     def ready(self) -> dict[str, Any]:
         """What the ready file said."""
         return self._ready
+
+    def wait_for_ready_file(self, name: str, state: str) -> None:
+        """Wait until the ready file, written anew after a reload, tells of this tunnel that it is in this state."""
+
+        def told() -> bool:
+            self._ready = json.loads(self.ready_file.read_text())
+            return bool(self.tunnel(name)["state"] == state)
+
+        until(told, f"{name} is {state}")
 
     def tunnel(self, name: str = "default") -> dict[str, Any]:
         """A tunnel's entry in the ready file. The only one, whatever its name, if there is but one."""

@@ -113,7 +113,10 @@ class RawClient:
         raise AssertionError(f"the connection ended before a message {kind!r}, after {found[-3:]}")
 
     def refusal(self) -> dict[str, str]:
-        """The fields of the ErrorResponse with which the server ends the connection, and nothing else comes."""
+        """The fields of the ErrorResponse with which the server ends the connection; nothing else of note may come."""
+        while (first := self.read(1)) == b"N":
+            continue  # our SSLRequest or GSSENCRequest was declined
+        self._buffer[:0] = first
         [message] = self.messages()
         assert message.kind == "E", message
         return message.fields

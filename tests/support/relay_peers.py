@@ -262,10 +262,15 @@ class Sessions:
         return near, far
 
     def plain(
-        self, policy: RelayPolicy = _BY_DEFAULT, *, to_client: bytes = b"", buffers: int | None = None
+        self,
+        policy: RelayPolicy = _BY_DEFAULT,
+        *,
+        to_client: bytes = b"",
+        buffers: int | None = None,
+        client_buffers: int | None = None,
     ) -> Session[socket.socket]:
         """An upstream without TLS."""
-        client, far_client = self.pair(buffers)
+        client, far_client = self.pair(client_buffers or buffers)
         upstream, far_upstream = self.pair(buffers)
         return Session(far_client, far_upstream, HandOver(client, upstream, None, to_client, policy))
 

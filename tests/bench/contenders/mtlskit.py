@@ -1,0 +1,63 @@
+"""mtlskit itself, as a user starts it, from the Python that runs the bench."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.bench.contenders.base import MOST_CONNECTIONS, Contender, Place, Upstream
+
+__all__ = ["Mtlskit", "can_warm"]
+
+_KINDS = {Upstream.TLS: "tcp", Upstream.POSTGRES: "postgres"}
+
+_CONFIGURATION = """
+[tunnel.bench]
+kind = "{kind}"
+listen = "127.0.0.1:{port}"
+upstream = "localhost:{upstream}"
+cert = "{cert}"
+key = "{key}"
+ca = "{ca}"
+max_connections = {most}
+"""
+
+
+class Mtlskit(Contender):
+    """`kind = "tcp"` or `"postgres"`; all else as it comes, but for room for the connections and `--quiet`.
+
+    The only one before which a PostgreSQL may ask for SCRAM, and the only one that speaks SSLRequest both ways.
+    """
+
+    name = "mtlskit"
+    program = sys.executable
+    before = frozenset(_KINDS)
+    users = ("trust", "scram")
+
+    def command(self, place: Place) -> list[str]:
+        """A configuration file, because not every key has a flag."""
+        text = _CONFIGURATION.format(
+            kind=_KINDS[place.upstream],
+            port=place.port,
+            upstream=place.upstream_port,
+            cert=place.pki.client.cert,
+            key=place.pki.client.key,
+            ca=place.pki.server_ca,
+            most=MOST_CONNECTIONS,
+        )
+        if place.warm:
+            text += f"warm = {place.warm}\n"
+        log = ("--verbose", "--log", "json") if place.log else ("--quiet",)
+        return [sys.executable, "-m", "mtlskit", "proxy", "--config", place.write("mtlskit.toml", text), *log]
+
+    def version(self) -> str:
+        """That of the package."""
+        from mtlskit import __version__
+
+        return f"mtlskit {__version__}"
+
+
+def can_warm() -> bool:
+    """Whether this mtlskit has connections in advance."""
+    from mtlskit.config.schema import TunnelTable
+
+    return "warm" in TunnelTable.model_fields

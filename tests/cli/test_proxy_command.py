@@ -1,0 +1,227 @@
+"""`mtlskit proxy` in this process: what becomes of flags, variables and errors, up to where it would serve."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+from mtlskit.cli import proxy as command
+from mtlskit.cli.main import app
+from mtlskit.config.values import ProxyConfig, TcpAddress, VerifyMode
+from mtlskit.errors import Code, ConfigError, UpstreamLost
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "command-line.md").read_text()
+FLAGS = ("--listen", "127.0.0.1:0", "--upstream", "db.example.com", "--cert", "c.pem", "--key", "k.pem")
+FILE = """
+[tunnel.one]
+kind = "postgres"
+listen = "127.0.0.1:0"
+upstream = "db.example.com"
+cert = "c.pem"
+key = "k.pem"
+ca = "ca.pem"
+
+[tunnel.two]
+kind = "tcp"
+listen = "127.0.0.1:0"
+upstream = "db.example.com:1"
+cert = "c.pem"
+key = "k.pem"
+ca = "ca.pem"
+"""
+FORGED = ConfigError(Code.USAGE, "no\nway\x1b[31m", "go\non")
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ProxyConfig, Path | None]]:
+    """What would have been served."""
+    calls: list[tuple[ProxyConfig, Path | None]] = []
+    monkeypatch.setattr(command, "_run", lambda config, ready_file, emit: calls.append((config, ready_file)))
+    return calls
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command line in an empty folder, with no variables but those given."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    runner = CliRunner()
+
+    def invoke(*arguments: str, **environment: str) -> Result:
+        return runner.invoke(app, ["proxy", *arguments], env=environment)
+
+    return invoke
+
+
+Started = list[tuple[ProxyConfig, Path | None]]
+
+
+def test_flags_describe_one_tunnel(run: Run, started: Started, tmp_path: Path) -> None:
+    result = run(
+        *FLAGS, "--ca", "ca.pem", "--verify", "ca", "--allow-user", "0", "--max-connections", "5", "--ready-file", "r"
+    )
+    assert result.exit_code == 0, result.output
+    ((config, ready_file),) = started
+    (tunnel,) = config.tunnels
+    assert tunnel.listen == TcpAddress("127.0.0.1", 0)
+    assert tunnel.identity.cert == tmp_path / "c.pem"
+    assert (tunnel.verify.mode, tunnel.max_connections, tunnel.allow_users) == (VerifyMode.CA, 5, ("0",))
+    assert ready_file == Path("r")
+
+
+def test_variables_stand_in_for_flags_and_flags_count_more(run: Run, started: Started) -> None:
+    result = run(
+        "--listen",
+        "127.0.0.1:7000",
+        MTLSKIT_LISTEN="127.0.0.1:6000",
+        MTLSKIT_UPSTREAM="db1.example.com db2.example.com:1",
+        MTLSKIT_CERT="c.pem",
+        MTLSKIT_KEY="k.pem",
+        MTLSKIT_KIND="postgres",
+        MTLSKIT_READY_FILE="ready",
+    )
+    assert result.exit_code == 0, result.output
+    ((config, ready_file),) = started
+    assert config.tunnels[0].listen == TcpAddress("127.0.0.1", 7000)
+    assert [str(endpoint) for endpoint in config.tunnels[0].upstream] == ["db1.example.com:5432", "db2.example.com:1"]
+    assert ready_file == Path("ready")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [((), ["one", "two"]), (("two",), ["two"]), (("--config", "other.toml"), ["one", "two"])],
+)
+def test_the_file_describes_tunnels(
+    run: Run, started: Started, tmp_path: Path, arguments: tuple[str, ...], names: list[str]
+) -> None:
+    for name in ("mtlskit.toml", "other.toml"):
+        (tmp_path / name).write_text(FILE)
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert [tunnel.name for tunnel in started[0][0].tunnels] == names
+
+
+def test_a_variable_names_the_file(run: Run, started: Started, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.toml").write_text(FILE)
+    assert run(MTLSKIT_CONFIG="elsewhere.toml").exit_code == 0
+    assert started[0][0].source == Path("elsewhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "part"),
+    [
+        ((), {}, "MTLS-CFG-001", "there is no configuration file"),
+        (("--config", "missing.toml"), {}, "MTLS-CFG-001", "missing.toml"),
+        (("one", *FLAGS), {}, "MTLS-CFG-012", "TUNNEL one and --listen"),
+        (("--config", "x.toml", *FLAGS), {}, "MTLS-CFG-012", "--config x.toml and --listen"),
+        (("one",), {"MTLSKIT_VERIFY": "ca"}, "MTLS-CFG-012", "TUNNEL one and --verify (or its environment variable)"),
+        (FLAGS[2:], {}, "MTLS-CFG-006", "--listen"),
+        ((*FLAGS, "--kind", "kafka"), {}, "MTLS-CFG-011", "--kind"),
+        ((*FLAGS, "--pin", "md5/x"), {}, "MTLS-CFG-005", "--pin"),
+        (("--listen", "0.0.0.0:6432", *FLAGS[2:]), {}, "MTLS-CFG-008", "--allow-client"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_a_hint_with_status_2(
+    run: Run, started: Started, arguments: tuple[str, ...], environment: dict[str, str], code: str, part: str
+) -> None:
+    result = run(*arguments, **environment)
+    assert (result.exit_code, result.stdout, started) == (2, "", [])
+    error, hint = result.stderr.splitlines()
+    assert re.fullmatch(rf"error: .+ \[{code}\]", error), error
+    assert part in error
+    assert re.fullmatch(r"hint:  .+", hint)
+
+
+@pytest.mark.parametrize("arguments", [("--no-such-flag",), ("--max-connections", "many"), ("--log", "xml")])
+def test_an_option_that_does_not_exist_exits_with_status_2(run: Run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert arguments[0] in result.stderr
+
+
+def test_a_password_in_an_upstream_is_not_repeated(run: Run) -> None:
+    result = run(*FLAGS[:2], "--upstream", "postgres://ann:s3cret@db:port/x", *FLAGS[4:])
+    assert result.exit_code == 2
+    assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "told"),
+    [
+        (FORGED, 2, "error: no\\nway\\x1b[31m [MTLS-CFG-012]\nhint:  go\\non\n"),
+        (UpstreamLost(Code.TCP_RESET, "gone"), 1, "error: gone [MTLS-NET-005]\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (
+            ExceptionGroup("", [ConfigError(Code.USAGE, "a"), ExceptionGroup("", [UpstreamLost(Code.TCP_RESET, "b")])]),
+            2,
+            "error: a [MTLS-CFG-012]\nerror: b [MTLS-NET-005]\n",
+        ),
+        (BaseExceptionGroup("", [KeyboardInterrupt()]), 130, ""),
+    ],
+)
+def test_what_ends_the_command_becomes_a_status(
+    run: Run, monkeypatch: pytest.MonkeyPatch, raised: BaseException, status: int, told: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(command, "_run", fail)
+    result = run(*FLAGS)
+    assert (result.exit_code, result.stderr) == (status, told)
+
+
+def test_a_fault_of_ours_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_run", lambda *_: 1 / 0)
+    assert isinstance(run(*FLAGS).exception, ZeroDivisionError | ExceptionGroup)
+
+
+@pytest.mark.parametrize(
+    ("flags", "levels"),
+    [((), ["info", "warning"]), (("--quiet",), ["warning"]), (("--verbose",), ["debug", "info", "warning"])],
+)
+def test_the_log_has_the_levels_that_were_asked_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], levels: list[str]
+) -> None:
+    from mtlskit.proxy.events import ClientLeft, DrainFinished, IdentityWarned
+
+    def tell(config: object, ready_file: object, emit: Callable[[object], None]) -> None:
+        for event in (
+            ClientLeft(tunnel="t", client="c"),
+            DrainFinished(cut=0),
+            IdentityWarned(tunnel="t", warning="w"),
+        ):
+            emit(event)
+
+    monkeypatch.setattr(command, "_run", tell)
+    lines = run(*FLAGS, "--log", "json", *flags).stderr.splitlines()
+    assert [json.loads(line)["level"] for line in lines] == levels
+    lines = run(*FLAGS, *flags).stderr.splitlines()
+    assert [line.split()[1] for line in lines] == levels
+
+
+def test_the_page_tells_of_every_flag_and_variable() -> None:
+    proxy = get_command(app).commands["proxy"]  # type: ignore[attr-defined]  # the root is a group
+    context = typer.Context(proxy)
+    told = {
+        frozenset(re.findall(r"`(-[-\w]+)[^`]*`", flag)): variable
+        for flag, variable in re.findall(r"^\| (`-.*?) \| (?:`(\w+)`)? ?\|", PAGE, re.MULTILINE)
+    }
+    # Its variable is looked up with the other places of the file, not by the option.
+    assert told.pop(frozenset({"--config", "-c"})) == "MTLSKIT_CONFIG"
+    expected = {
+        frozenset(option.opts): option.envvar or ""
+        for option in proxy.get_params(context)
+        if option.param_type_name == "option" and option.name not in ("config", "help")
+    }
+    assert told.pop(frozenset({"--help", "-h"})) == ""
+    assert told == expected

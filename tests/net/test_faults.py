@@ -1,0 +1,113 @@
+"""Foreign exceptions of the upstream side become ours, with a sentence that names the peer and a hint."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+
+import pytest
+
+from mtlskit.config.values import Verify, VerifyMode
+from mtlskit.errors import (
+    Code,
+    UpstreamError,
+    UpstreamLost,
+    UpstreamRefusedUs,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+    UpstreamUntrusted,
+)
+from mtlskit.net.faults import closed_early, dns_fault, tcp_fault, tls_fault
+
+WHERE = "db.example:5432 (192.0.2.1)"
+
+
+def _ssl_error(reason: str | None, kind: type[ssl.SSLError] = ssl.SSLError) -> ssl.SSLError:
+    error = kind(1, f"[SSL: {reason}]")
+    error.reason = reason  # type: ignore[assignment]
+    return error
+
+
+def _unverified(code: int, message: str) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = code, message
+    return error
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "code"),
+    [
+        (errno.ECONNREFUSED, UpstreamUnreachable, Code.TCP_REFUSED),
+        (errno.ETIMEDOUT, UpstreamTimeout, Code.TCP_TIMEOUT),
+        (errno.ECONNRESET, UpstreamLost, Code.TCP_RESET),
+        (errno.EPIPE, UpstreamLost, Code.TCP_RESET),
+        (errno.EHOSTUNREACH, UpstreamUnreachable, Code.TCP_UNREACHABLE),
+        (errno.ENETUNREACH, UpstreamUnreachable, Code.TCP_UNREACHABLE),
+    ],
+)
+def test_tcp(number: int, kind: type[UpstreamError], code: Code) -> None:
+    error = tcp_fault(WHERE, OSError(number, os.strerror(number)))
+    assert type(error) is kind
+    assert error.code is code
+    assert WHERE in error.sentence
+    assert error.hint
+
+
+def test_a_name_that_does_not_resolve() -> None:
+    for error in (
+        dns_fault("db.example", socket.gaierror(-2, "Name or service not known")),
+        tcp_fault("db.example", socket.gaierror(-2, "Name or service not known")),
+    ):
+        assert error.code is Code.DNS_FAILED
+        assert error.sentence == "db.example cannot be resolved: Name or service not known"
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "code"),
+    [
+        ("TLSV1_ALERT_UNKNOWN_CA", UpstreamRefusedUs, Code.TLS_CLIENT_CA_UNKNOWN),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", UpstreamRefusedUs, Code.TLS_CLIENT_CERTIFICATE_REQUIRED),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", UpstreamRefusedUs, Code.TLS_VERSION),
+        ("UNSUPPORTED_PROTOCOL", UpstreamRefusedUs, Code.TLS_VERSION),
+        ("WRONG_VERSION_NUMBER", UpstreamRefusedUs, Code.TLS_HANDSHAKE_FAILED),
+        ("HTTP_REQUEST", UpstreamRefusedUs, Code.TLS_HANDSHAKE_FAILED),
+        ("SOMETHING_NEW", UpstreamRefusedUs, Code.TLS_HANDSHAKE_FAILED),
+        (None, UpstreamRefusedUs, Code.TLS_HANDSHAKE_FAILED),
+    ],
+)
+def test_tls(reason: str | None, kind: type[UpstreamError], code: Code) -> None:
+    error = tls_fault(WHERE, _ssl_error(reason), Verify())
+    assert type(error) is kind
+    assert error.code is code
+    assert error.sentence.startswith(WHERE)
+    assert error.hint
+
+
+@pytest.mark.parametrize("kind", [ssl.SSLEOFError, ssl.SSLZeroReturnError])
+def test_a_handshake_that_ends_without_a_word(kind: type[ssl.SSLError]) -> None:
+    error = tls_fault(WHERE, _ssl_error(None, kind), Verify())
+    assert error.sentence == closed_early(WHERE, "during the TLS handshake").sentence
+    assert error.code is Code.UPSTREAM_CLOSED
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (10, Code.TLS_SERVER_EXPIRED),
+        (9, Code.TLS_SERVER_EXPIRED),
+        (62, Code.TLS_NAME_MISMATCH),
+        (64, Code.TLS_NAME_MISMATCH),
+        (18, Code.TLS_CHAIN_NOT_TRUSTED),
+        (20, Code.TLS_CHAIN_NOT_TRUSTED),
+    ],
+)
+@pytest.mark.parametrize("verify", [Verify(), Verify(VerifyMode.NAME, "other.example")], ids=str)
+def test_a_server_that_we_do_not_trust(number: int, code: Code, verify: Verify) -> None:
+    error = tls_fault(WHERE, _unverified(number, "what OpenSSL says."), verify)
+    assert isinstance(error, UpstreamUntrusted)
+    assert error.code is code
+    assert error.sentence.endswith("what OpenSSL says")
+    if code is Code.TLS_NAME_MISMATCH and verify.name:
+        assert verify.name in error.sentence

@@ -1,0 +1,320 @@
+"""The thread: it starts and stops, sleeps when idle, is fair, and one session's trouble is its own."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import selectors
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from mtlskit.net.relay import Ending, HandOver, Outcome, Relay, RelayPolicy
+from mtlskit.net.relay.pair import BUFFER_SIZE, Pair
+from mtlskit.net.relay.thread import SWITCH_INTERVAL
+from tests.net.conftest import SelectorFactory
+from tests.support.relay_peers import Session, Sessions, fill, read_exactly, together
+from tests.support.watched_selector import Watch
+
+RESETS = RelayPolicy(ragged_end_resets=True)
+
+
+def _echo(session: Session[socket.socket], text: bytes = b"ping") -> None:
+    """Both directions work."""
+    session.client.sendall(text)
+    assert read_exactly(session.upstream, len(text)) == text
+    session.upstream.sendall(text)
+    assert read_exactly(session.client, len(text)) == text
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/dev/fd"))  # noqa: PTH208 - Path.iterdir would count a descriptor of its own
+
+
+# Start, stop, cancel.
+
+
+async def test_hundreds_of_sessions_leave_no_descriptor_behind(
+    selector_factory: SelectorFactory, sessions: Sessions
+) -> None:
+    before = _descriptors()
+
+    async def one(relay: Relay, index: int) -> None:
+        with closing_all(session := sessions.tls() if index % 10 == 0 else sessions.plain()):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(relay.run, session.handover)
+                if index % 3:
+                    nursery.cancel_scope.cancel()
+                else:
+                    session.client.close()
+                    session.upstream.close()
+
+    async with Relay(selector_factory=selector_factory) as relay:
+        for batch in range(10):
+            async with trio.open_nursery() as nursery:
+                for index in range(30):
+                    nursery.start_soon(one, relay, batch + index)
+        assert relay.sessions == 0
+    assert _descriptors() == before
+
+
+class closing_all:  # noqa: N801 - used like contextlib.closing
+    """Close the test's ends of a session."""
+
+    def __init__(self, session: Session[Any]) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: object) -> None:
+        self._session.client.close()
+        self._session.upstream.close()
+
+
+@pytest.mark.parametrize("policy", [RESETS, RelayPolicy()], ids=["resets", "usual"])
+async def test_stopping_ends_the_sessions_that_are_open(
+    selector_factory: SelectorFactory, sessions: Sessions, policy: RelayPolicy
+) -> None:
+    outcomes: list[Outcome] = []
+    open_ones = [sessions.plain(policy) for _ in range(5)]
+
+    async with trio.open_nursery() as nursery, Relay(selector_factory=selector_factory) as relay:
+
+        async def run(handover: HandOver) -> None:
+            outcomes.append(await relay.run(handover))
+
+        for session in open_ones:
+            nursery.start_soon(run, session.handover)
+        await together(*[lambda session=session: _echo(session) for session in open_ones])
+        assert relay.sessions == 5
+    assert [outcome.ending for outcome in outcomes] == [Ending.ABORTED] * 5
+    assert {outcome.bytes_up for outcome in outcomes} == {4}
+    for session in open_ones:
+        if policy is RESETS:
+            with pytest.raises(ConnectionResetError):
+                session.client.recv(1)
+        else:
+            assert session.client.recv(1) == b""
+
+
+async def test_a_session_for_a_relay_that_has_stopped_is_closed(
+    selector_factory: SelectorFactory, sessions: Sessions
+) -> None:
+    async with Relay(selector_factory=selector_factory) as relay:
+        pass
+    session = sessions.plain()
+    outcome = await relay.run(session.handover)
+    assert outcome.ending is Ending.ABORTED
+    assert session.client.recv(1) == session.upstream.recv(1) == b""
+
+
+async def test_a_session_that_comes_while_the_relay_stops_is_closed(
+    selector_factory: SelectorFactory, sessions: Sessions
+) -> None:
+    session = sessions.plain()
+    async with trio.open_nursery() as nursery, Relay(selector_factory=selector_factory) as relay:
+        relay._submit(relay._stop)
+        nursery.start_soon(relay.run, session.handover)
+        await trio.testing.wait_all_tasks_blocked()
+    assert session.client.recv(1) == session.upstream.recv(1) == b""
+
+
+async def test_cancelling_ends_the_session_and_waits_until_it_is_closed(relay: Relay, sessions: Sessions) -> None:
+    session, other = sessions.tls(), sessions.plain()
+    async with trio.open_nursery() as outer:
+        outer.start_soon(relay.run, other.handover)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(relay.run, session.handover)
+                await together(lambda: session.upstream.sendall(b"up"), lambda: read_exactly(session.client, 2))
+                scope.cancel()
+        assert session.handover.client.fileno() == session.handover.upstream.fileno() == -1
+        await together(lambda: _echo(other))
+        outer.cancel_scope.cancel()
+
+
+async def test_cancelled_before_it_begins(relay: Relay, sessions: Sessions) -> None:
+    session = sessions.plain()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await relay.run(session.handover)
+    assert scope.cancelled_caught
+    assert session.handover.client.fileno() == -1
+
+
+async def test_the_switch_interval_is_short_while_a_relay_runs(selector_factory: SelectorFactory) -> None:
+    before = sys.getswitchinterval()
+    async with Relay(selector_factory=selector_factory):
+        assert sys.getswitchinterval() == pytest.approx(min(before, SWITCH_INTERVAL))
+    assert sys.getswitchinterval() == pytest.approx(before)
+
+
+# Faults.
+
+
+async def _one_fails_and_the_other_goes_on(relay: Relay, bad: Session[Any], good: Session[socket.socket]) -> Outcome:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(relay.run, good.handover)
+        await together(lambda: _echo(good))
+        bad.client.sendall(b"boom")
+        with trio.fail_after(30):
+            outcome = await relay.run(bad.handover)
+        await together(lambda: _echo(good))
+        nursery.cancel_scope.cancel()
+    assert bad.handover.client.fileno() == bad.handover.upstream.fileno() == -1
+    return outcome
+
+
+@pytest.mark.parametrize("where", ["_forward", "start"])
+async def test_a_fault_in_one_session_ends_that_one_only(
+    relay: Relay, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    bad, good = sessions.plain(), sessions.plain()
+    real: Callable[..., Any] = getattr(Pair, where)
+
+    def faulty(pair: Pair, *arguments: Any) -> Any:
+        if pair.client.sock is bad.handover.client:
+            raise RuntimeError("a fault of ours")
+        return real(pair, *arguments)
+
+    monkeypatch.setattr(Pair, where, faulty)
+    outcome = await _one_fails_and_the_other_goes_on(relay, bad, good)
+    assert outcome.ending is Ending.INTERNAL
+    assert str(outcome.error) == "a fault of ours"
+
+
+@pytest.mark.parametrize("method", ["register", "modify"])
+async def test_a_selector_that_takes_no_more(
+    selector_factory: SelectorFactory, sessions: Sessions, method: str
+) -> None:
+    bad, good = sessions.plain(client_buffers=4096), sessions.plain()
+
+    def make() -> selectors.BaseSelector:
+        selector = selector_factory()
+        real: Callable[..., Any] = getattr(selector, method)
+
+        def full(fileobj: Any, *arguments: Any) -> Any:
+            if fileobj is bad.handover.client:
+                selector.unregister(fileobj) if method == "modify" else None
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(fileobj, *arguments)
+
+        setattr(selector, method, full)
+        return selector
+
+    async with Relay(selector_factory=make) as relay:
+        if method == "modify":  # make the session hold bytes for its client
+            fill(bad.upstream, 50_000)
+        outcome = await _one_fails_and_the_other_goes_on(relay, bad, good)
+    assert outcome.ending is Ending.INTERNAL
+    assert isinstance(outcome.error, OSError)
+
+
+async def test_a_descriptor_that_is_too_high_for_select(sessions: Sessions) -> None:
+    bad, good = sessions.plain(), sessions.plain()
+    near = bad.handover.client
+    high = socket.socket(fileno=fcntl.fcntl(near.fileno(), fcntl.F_DUPFD_CLOEXEC, 1500))
+    high.setblocking(False)
+    near.close()
+    bad = Session(bad.client, bad.upstream, HandOver(high, bad.handover.upstream))
+    async with Relay(selector_factory=selectors.SelectSelector) as relay:
+        outcome = await _one_fails_and_the_other_goes_on(relay, bad, good)
+    assert outcome.ending is Ending.INTERNAL
+    assert isinstance(outcome.error, ValueError)
+
+
+async def test_too_many_sockets_for_select_end_the_newest_session(sessions: Sessions) -> None:
+    class Small(selectors.SelectSelector):
+        """What select() does on Windows with more than 512 sockets."""
+
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            if len(self.get_map()) > 3:
+                raise ValueError("too many file descriptors in select()")
+            return super().select(timeout)
+
+    bad, good = sessions.plain(), sessions.plain()
+    async with Relay(selector_factory=Small) as relay:
+        outcome = await _one_fails_and_the_other_goes_on(relay, bad, good)
+    assert outcome.ending is Ending.INTERNAL
+
+
+# Turns.
+
+
+async def test_nothing_turns_while_nothing_happens(relay: Relay, sessions: Sessions, watch: Watch) -> None:
+    idle, half, other_half = sessions.tls(), sessions.wire(), sessions.wire()
+    gone = sessions.plain(buffers=4096)
+    async with trio.open_nursery() as nursery:
+        for session in (idle, half, other_half, gone):
+            nursery.start_soon(relay.run, session.handover)
+        await trio.testing.wait_all_tasks_blocked()
+
+        def look() -> None:
+            half.client.shutdown(socket.SHUT_WR)
+            other_half.upstream.close_write(fin=True)
+            fill(gone.upstream, 1 << 20)
+            gone.upstream.close()  # all of it cannot be read while the client does not take it
+            watch.settle(relay)
+            turns = watch.settle(relay)
+            assert [watch.settle(relay) for _ in range(5)] == [turns + number for number in range(1, 6)]
+
+        await together(look)
+        assert relay.sessions == 4
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def by_hand(selector_factory: SelectorFactory) -> Iterator[Relay]:
+    """A relay without its thread: the test takes the turns."""
+    relay = Relay(selector_factory=selector_factory)
+    yield relay
+    relay._stop()
+    relay._run()  # the end of the thread, which closes everything
+    relay._wake_in.close()
+    relay._wake_out.close()
+
+
+def test_an_interactive_session_beside_bulk_ones_moves_in_every_turn(by_hand: Relay, sessions: Sessions) -> None:
+    bulk, interactive = [sessions.plain() for _ in range(3)], sessions.plain()
+    pairs = [Pair(session.handover, lambda: None) for session in (*bulk, interactive)]
+    for pair in pairs:
+        by_hand._start(pair)
+    for number in range(20):
+        for session in bulk:
+            fill(session.client, 64 << 20)
+        interactive.client.sendall(b"q%02d" % number)
+        before = [pair.bytes_up for pair in pairs[:3]]
+        by_hand._turn()
+        interactive.upstream.settimeout(0)
+        assert interactive.upstream.recv(100) == b"q%02d" % number
+        moved = [pair.bytes_up - was for pair, was in zip(pairs, before, strict=False)]
+        assert all(0 < count <= BUFFER_SIZE for count in moved), moved
+        for session, count in zip(bulk, moved, strict=True):
+            assert len(read_exactly(session.upstream, count)) == count
+
+
+async def test_a_fault_of_the_thread_itself_frees_everybody(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr("threading.excepthook", lambda arguments: seen.append(arguments.exc_type))
+    session, late = sessions.plain(), sessions.plain()
+
+    def die() -> None:
+        raise ZeroDivisionError
+
+    async with Relay() as relay:
+        relay._submit(die)
+        with trio.fail_after(30):
+            outcome = await relay.run(session.handover)
+            await trio.to_thread.run_sync(relay._thread.join)
+            assert (await relay.run(late.handover)).ending is Ending.ABORTED
+    assert outcome.ending is Ending.ABORTED
+    assert seen == [ZeroDivisionError]
