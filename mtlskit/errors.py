@@ -1,4 +1,4 @@
-"""One root for every error that a person may see: a code, a sentence that says what happened, a hint that says what to do.
+"""One root for every error that a person may see: a code, a sentence for what happened, a hint for what to do.
 
 The classes say whose fault it was, because that decides who is told and how: a `ConfigError` ends the command with
 status 2 before anything has started, an `UpstreamError` becomes an ErrorResponse to the client that was waiting, a
@@ -64,7 +64,7 @@ class Code(StrEnum):
     CERTIFICATE_NOT_YET_VALID = "MTLS-ID-008"
     CERTIFICATE_NOT_FOR_CLIENTS = "MTLS-ID-009"
     KEY_ENCRYPTED = "MTLS-ID-010"
-    KEY_PASSPHRASE_WRONG = "MTLS-ID-011"
+    KEY_PASSPHRASE_WRONG = "MTLS-ID-011"  # noqa: S105 - the name of an error, no secret
     KEY_WEAK = "MTLS-ID-012"
     KEY_EXPOSED = "MTLS-ID-013"
     OPENSSL_REFUSED = "MTLS-ID-014"

@@ -87,6 +87,7 @@ def proxy(
         list[str] | None, _option("USER", "Local users who may connect; repeatable. Default: all.")
     ] = None,
     max_connections: Annotated[int | None, _option("N", "Clients at once. Default: 1000.")] = None,
+    warm: Annotated[int | None, _option("N", "Connections to keep ready, at most. Default: 0.")] = None,
     ready_file: Annotated[
         Path | None,
         _option(
@@ -117,6 +118,7 @@ def proxy(
         "allow_clients": allow_client,
         "allow_users": allow_user,
         "max_connections": max_connections,
+        "warm": warm,
     }
     given = {name: value for name, value in flags.items() if value is not None and value != []}
     with reported():

@@ -18,6 +18,7 @@ from mtlskit.config.rules import check_door, check_listeners, check_loops
 from mtlskit.config.schema import EXAMPLES, IdentityTable, TimeoutsTable, TunnelTable, check_shape
 from mtlskit.config.upstreams import join_upstreams, parse_upstream
 from mtlskit.config.values import (
+    MOST_WARM,
     Endpoint,
     IdentityConfig,
     ListenAddress,
@@ -169,6 +170,7 @@ def _tunnel(
         allow_clients=tuple(_each(table.allow_clients, parse_network, (*path, "allow_clients"), origin)),
         allow_users=tuple(_each(table.allow_users, parse_user, (*path, "allow_users"), origin)),
         max_connections=_max_connections(table, path, origin),
+        warm=_warm(table, kind, path, origin),
         timeouts=_timeouts(table.timeouts, (*path, "timeouts"), origin),
     )
     check_door(tunnel, origin, around.platform)
@@ -265,6 +267,19 @@ def _max_connections(table: TunnelTable, path: ValuePath, origin: Origin) -> int
         with located(origin, (*path, "max_connections")):
             raise ConfigError(Code.CONFIG_BAD_VALUE, f"must be from 1 to {MOST_CONNECTIONS}", "leave it out for 1000")
     return table.max_connections
+
+
+def _warm(table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: Origin) -> int:
+    with located(origin, (*path, "warm")):
+        if not 0 <= table.warm <= MOST_WARM:
+            raise ConfigError(Code.CONFIG_BAD_VALUE, f"must be from 0 to {MOST_WARM}", "leave it out for 0")
+        if table.warm and kind is not TunnelKind.POSTGRES:
+            raise ConfigError(
+                Code.CONFIG_BAD_VALUE,
+                f"only a {TunnelKind.POSTGRES} tunnel connects in advance: another server may speak first",
+                f"leave {origin.name_of('warm')} out",
+            )
+    return table.warm
 
 
 def _timeouts(table: TimeoutsTable, path: ValuePath, origin: Origin) -> Timeouts:

@@ -28,6 +28,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "allow_clients": "--allow-client",
         "allow_users": "--allow-user",
         "max_connections": "--max-connections",
+        "warm": "--warm",
     }
 )
 """The keys of a tunnel that have a flag. Those in the plural are repeated: one value each time."""
@@ -50,6 +51,7 @@ def config_from_flags(
     allow_clients: Sequence[str] = (),
     allow_users: Sequence[str] = (),
     max_connections: int | None = None,
+    warm: int | None = None,
     name: str = "default",
     platform: str = sys.platform,
 ) -> ProxyConfig:
@@ -71,6 +73,7 @@ def config_from_flags(
         "allow_clients": list(allow_clients),
         "allow_users": list(allow_users),
         "max_connections": max_connections,
+        "warm": warm,
     }
     document = {"tunnel": {name: {field: value for field, value in given.items() if value is not None}}}
     origin = FlagOrigin(FLAGS, document)

@@ -81,6 +81,7 @@ class TunnelTable(_Table):
     allow_clients: list[str] = Field(default_factory=list)
     allow_users: Annotated[Any, AfterValidator(_names_or_numbers)] = Field(default_factory=list)
     max_connections: int = 1000
+    warm: int = 0
     timeouts: TimeoutsTable = TimeoutsTable()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 __all__ = [
+    "MOST_WARM",
     "Endpoint",
     "IdentityConfig",
     "ListenAddress",
@@ -25,6 +26,10 @@ __all__ = [
 ]
 
 Network: TypeAlias = IPv4Network | IPv6Network
+
+
+MOST_WARM = 100
+"""Connections made in advance, of one tunnel and of all together: each costs the server a process that idles."""
 
 
 class TunnelKind(StrEnum):
@@ -141,6 +146,8 @@ class TunnelConfig:
     allow_users: tuple[str, ...] = ()
     """Local users (names or numeric ids) who may connect. Empty: any local user."""
     max_connections: int = 1000
+    warm: int = 0
+    """Upstream connections made in advance, at most. Postgres only."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 

@@ -30,6 +30,7 @@ import trio
 
 from mtlskit.config.values import ListenAddress, TcpAddress, UnixAddress
 from mtlskit.errors import Code, ListenError
+from mtlskit.net.sockets import tune
 from mtlskit.net.socktables import listening_program
 from mtlskit.net.unix_file import SocketFile, bind_unix
 from mtlskit.telemetry import Emit, Event, Level, silent
@@ -63,10 +64,6 @@ _BROKEN: Final = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
 
 # This host does not have the address family, or not this loopback address.
 _NO_FAMILY: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
-
-# A client that vanishes without a word (a laptop's lid, a VPN) is noticed after 60 + 4 · 15 s = two minutes, instead
-# of holding a server connection for ever.
-_KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPALIVE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +188,7 @@ class Listener:
                 await trio.sleep(RETRY_AFTER)
             else:
                 failing = False
-                _prepare(client)
+                tune(client)
                 _start(nursery, handler, client)
 
 
@@ -201,21 +198,6 @@ def _start(nursery: trio.Nursery, handler: Handler, client: trio.socket.SocketTy
     except RuntimeError:  # the nursery has been left: nobody else would close the socket
         client.close()
         raise
-
-
-def _prepare(client: trio.socket.SocketType) -> None:
-    """No waiting for full segments, and a sign of life from silent clients."""
-    if client.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    try:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE:
-            option = getattr(socket, name, None)
-            if option is not None:
-                client.setsockopt(socket.IPPROTO_TCP, option, value)
-    except OSError:
-        return  # gone already (macOS, EINVAL): the handler will see it when it reads
 
 
 def _open_localhost(port: int) -> list[socket.socket]:

@@ -29,6 +29,7 @@ __all__ = [
     "SessionOpened",
     "TunnelFailed",
     "TunnelListening",
+    "WarmCounted",
     "described",
 ]
 
@@ -130,10 +131,12 @@ class SessionOpened(Event):
     database: str
     upstream: str
     tls: str
+    warm: bool = False
 
     def sentence(self) -> str:
         who = f" as {self.user} on {self.database}" if self.user else ""
-        return f"{self.tunnel}: {self.client} connected to {self.upstream}{who} over {self.tls}"
+        made = ", connected in advance" if self.warm else ""
+        return f"{self.tunnel}: {self.client} connected to {self.upstream}{who} over {self.tls}{made}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +284,27 @@ class CancelFailed(_Failure):
 
     def sentence(self) -> str:
         return self._told(f"cancel request of {self.client} not delivered: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmCounted(Event):
+    """What became of the connections that a tunnel made in advance, when it stops."""
+
+    tunnel: str
+    hits: int
+    misses: int
+    made: int
+    aged: int
+    dead: int
+    failed: int
+    replayed: int
+
+    def sentence(self) -> str:
+        return (
+            f"{self.tunnel}: {self.hits} of {_count(self.hits + self.misses, 'client')} found a connection ready;"
+            f" {self.made} were made in advance, {self.aged} grew too old, {self.dead} died waiting,"
+            f" {self.failed} could not be made, {_count(self.replayed, 'login')} began again"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,11 @@ the TLS engine, and is handed to the relay with the sockets.
 A failed write towards the server is not the news: under TLS 1.3 a server refuses our certificate after we have
 finished our handshake, so our first message may meet a closed socket while the alert that says why waits to be read.
 The writing task leaves that to the reading one.
+
+A connection that was made in advance may have died while it waited. Until the server's first message nothing has
+happened that the client could notice, so such a login ends with `replay`: the bytes with which to begin again on a
+fresh connection. The same goes for a server that turns the connection away before it asks for a password because it is
+full (53300) or starting or stopping (57P03), which may have changed since.
 """
 
 from __future__ import annotations
@@ -17,15 +22,18 @@ from collections.abc import Callable
 import trio
 
 from mtlskit.config.values import Verify
-from mtlskit.errors import Code, UpstreamError, UpstreamProtocolError, UpstreamTimeout
+from mtlskit.errors import Code, UpstreamError, UpstreamLost, UpstreamProtocolError, UpstreamTimeout
 from mtlskit.net.dial import Upstream
 from mtlskit.net.faults import closed_early, tcp_fault, tls_fault
-from mtlskit.wire.postgres.login import LoginEvent, ServerLogin
+from mtlskit.wire.postgres.login import LoginEvent, LoginFinished, ServerLogin
 
 __all__ = ["Login"]
 
 _CHUNK = 16 * 1024
 """Bytes read from a client at once during its login: passwords, SASL messages and the first pipelined queries."""
+
+_PASSING = frozenset({"53300", "57P03"})
+"""too_many_connections and cannot_connect_now: refusals that another connection, a moment later, may not meet."""
 
 _LAST_WORDS = 2.0
 """Seconds to wait for an alert or an ErrorResponse after a write to the server has failed."""
@@ -35,10 +43,19 @@ class Login:
     """One login. `run` returns when it is over; then `to_client` holds what the client has not been sent yet."""
 
     def __init__(
-        self, client: trio.socket.SocketType, upstream: Upstream, on_event: Callable[[LoginEvent], None]
+        self,
+        client: trio.socket.SocketType,
+        upstream: Upstream,
+        on_event: Callable[[LoginEvent], None],
+        *,
+        replayable: bool = False,
     ) -> None:
         self.client_left = False
         self.to_client = b""
+        self.replay: bytes | None = None
+        """Set when the login should be begun again on a fresh connection: what the client has sent so far."""
+        self._sent: bytes | None = b"" if replayable else None
+        """What a fresh connection would have to be sent; None once the server has spoken, or where nobody asked."""
         self._client = client
         self._upstream = upstream
         self._on_event = on_event
@@ -59,7 +76,10 @@ class Login:
                 await self._copy_down()
                 nursery.cancel_scope.cancel()
         if self._failure is not None:
-            raise self._failure
+            if self._sent is None or not isinstance(self._failure, UpstreamLost):
+                raise self._failure
+            self.replay = self._sent
+            return
         if deadline.cancelled_caught:
             raise UpstreamTimeout(
                 Code.PG_LOGIN_TIMEOUT,
@@ -75,6 +95,8 @@ class Login:
     async def _copy_up(self, first: bytes, scope: trio.CancelScope) -> None:
         data = first
         while data:
+            if self._sent is not None:
+                self._sent += data
             try:
                 await self._upstream.tls.send_all(data)
             except (OSError, ssl.SSLError) as exc:
@@ -123,6 +145,10 @@ class Login:
 
     def _read(self, data: bytes) -> None:
         out, events = self._codec.receive(data)
+        if self._sent is not None and any(_turned_away(event) for event in events[:1]):
+            raise UpstreamLost(Code.UPSTREAM_CLOSED, f"{self._where} turned the connection away")
+        if out:
+            self._sent = None
         self.to_client += out
         for event in events:
             self._on_event(event)
@@ -135,3 +161,7 @@ class Login:
         except OSError:
             # Not left to the task that reads from the client: it may be waiting for a server that does not read.
             self.client_left = True
+
+
+def _turned_away(event: LoginEvent) -> bool:
+    return isinstance(event, LoginFinished) and event.error is not None and event.error.sqlstate in _PASSING

@@ -8,6 +8,7 @@ from mtlskit.config.values import TunnelConfig
 from mtlskit.net.dial import Dialler
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.relay import Relay
+from mtlskit.net.warm import WarmPool
 from mtlskit.proxy.cancel import CancelKeys, TokenBucket
 from mtlskit.telemetry import Emit
 
@@ -24,6 +25,7 @@ class TunnelParts:
     relay: Relay
     emit: Emit
     cancel_keys: CancelKeys
+    warm: WarmPool | None = None
     draining: bool = False
     """The door is closed: who has come in and not yet asked for a session gets none."""
     stray_cancels: TokenBucket = field(default_factory=lambda: TokenBucket(rate=1.0, burst=10))

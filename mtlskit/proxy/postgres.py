@@ -130,16 +130,23 @@ class PostgresSession:
         began = trio.current_time()
         # A client that gives up meanwhile is not watched for: its patience may be shorter than the dial's, and then
         # the reason why it waited in vain would never reach the log. The dial has a deadline of its own.
-        upstream = await parts.dialler.dial(parts.identity)
-        facts = SessionFacts(
-            parts.config.name, self._peer, str(upstream.route), began, user=self._user, database=self._database
-        )
-        try:
-            await self._converse(upstream, opening.packet + trailing, facts)
-        finally:
-            upstream.tls.close()
+        first: bytes | None = opening.packet + trailing
+        upstream = parts.warm.take() if parts.warm is not None else None
+        warm = upstream is not None
+        while first is not None:
+            if upstream is None:
+                upstream = await parts.dialler.dial(parts.identity)
+            facts = SessionFacts(
+                parts.config.name, self._peer, str(upstream.route), began, user=self._user, database=self._database
+            )
+            try:
+                first = await self._converse(upstream, first, facts, warm=warm)
+            finally:
+                upstream.tls.close()
+            upstream, warm = None, False  # once: a fresh connection is not replayed
 
-    async def _converse(self, upstream: Upstream, first: bytes, facts: SessionFacts) -> None:
+    async def _converse(self, upstream: Upstream, first: bytes, facts: SessionFacts, *, warm: bool) -> bytes | None:
+        """One session on one connection. Not None: a connection made in advance was dead, and what to begin with."""
         self._parts.emit(
             SessionOpened(
                 tunnel=facts.tunnel,
@@ -148,6 +155,7 @@ class PostgresSession:
                 database=facts.database,
                 upstream=facts.upstream,
                 tls=upstream.tls.engine.version,
+                warm=warm,
             )
         )
 
@@ -155,7 +163,7 @@ class PostgresSession:
             self._note(event, upstream.route)
 
         timeouts = self._parts.config.timeouts
-        login = Login(self._sock, upstream, note)
+        login = Login(self._sock, upstream, note, replayable=warm)
         try:
             await login.run(first, timeouts.login)
         except UpstreamError:
@@ -163,7 +171,11 @@ class PostgresSession:
             raise
         if login.client_left:
             self._parts.emit(ClientLeft(tunnel=facts.tunnel, client=facts.client))
-            return
+            return None
+        if login.replay is not None:
+            if self._parts.warm is not None:
+                self._parts.warm.counts.replayed += 1
+            return login.replay
         sock, engine = upstream.tls.detach()
         handover = HandOver(
             client=detach(self._sock),
@@ -174,6 +186,7 @@ class PostgresSession:
             policy=RelayPolicy(linger=timeouts.linger, upstream_end_is_final=True),
         )
         await relayed(self._parts.relay, handover, self._parts.emit, facts)
+        return None
 
     def _note(self, event: LoginEvent, route: Route) -> None:
         match event:

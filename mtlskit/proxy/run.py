@@ -12,9 +12,10 @@ from pathlib import Path
 
 import trio
 
-from mtlskit.config.values import ProxyConfig
+from mtlskit.config.values import MOST_WARM, ProxyConfig
 from mtlskit.errors import ConfigError, MtlskitError
 from mtlskit.net.relay import Relay
+from mtlskit.net.warm import WarmBudget
 from mtlskit.proxy.events import DrainFinished, DrainStarted, ReadyFileKept, TunnelFailed, described
 from mtlskit.proxy.limits import raise_descriptor_limit
 from mtlskit.proxy.ready import ready_file
@@ -141,7 +142,8 @@ async def run_proxy(
     raise_descriptor_limit()
     failure: MtlskitError | None = None
     async with Relay() as relay, trio.open_nursery() as nursery:
-        proxy = Proxy([Tunnel(tunnel, relay, emit) for tunnel in config.tunnels], nursery, emit)
+        budget = WarmBudget(MOST_WARM)
+        proxy = Proxy([Tunnel(tunnel, relay, emit, budget) for tunnel in config.tunnels], nursery, emit)
         try:
             if handle_signals:
                 await nursery.start(_steer, proxy)

@@ -7,17 +7,19 @@ tunnel that could not start can be tried again, which is what a reload does.
 from __future__ import annotations
 
 import traceback
+from dataclasses import asdict
 from enum import StrEnum
 
 import trio
 
 from mtlskit.config.values import ListenAddress, Negotiation, TunnelConfig, TunnelKind, UnixAddress
 from mtlskit.errors import ClientError, ClientLimitReached, Code, IdentityError, MtlskitError
-from mtlskit.net.dial import POSTGRES_ALPN, Dialler
+from mtlskit.net.dial import POSTGRES_ALPN, Dialler, Upstream
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.net.listen import Listener, open_listeners
 from mtlskit.net.peer import Peer, identify
 from mtlskit.net.relay import Relay
+from mtlskit.net.warm import WarmBudget, WarmPool
 from mtlskit.proxy.cancel import CancelKeys
 from mtlskit.proxy.events import (
     ClientLeft,
@@ -27,6 +29,7 @@ from mtlskit.proxy.events import (
     SessionCrashed,
     TunnelFailed,
     TunnelListening,
+    WarmCounted,
     described,
 )
 from mtlskit.proxy.front_door import FrontDoor
@@ -51,7 +54,7 @@ class TunnelState(StrEnum):
 class Tunnel:
     """One tunnel of the configuration. Its tasks live in the nursery that `start` is given."""
 
-    def __init__(self, config: TunnelConfig, relay: Relay, emit: Emit) -> None:
+    def __init__(self, config: TunnelConfig, relay: Relay, emit: Emit, budget: WarmBudget) -> None:
         self.config = config
         self.state = TunnelState.NEW
         self.failure: MtlskitError | None = None
@@ -59,6 +62,7 @@ class Tunnel:
         self.addresses: tuple[ListenAddress, ...] = ()
         self._relay = relay
         self._emit = emit
+        self._budget = budget
         self._listener: Listener | None = None
         self._door: FrontDoor | None = None
         self._parts: TunnelParts | None = None
@@ -87,7 +91,11 @@ class Tunnel:
             raise
         dialler = Dialler(config.kind, config.upstream, config.negotiation, config.pins, config.timeouts.dial)
         self._door = door
+        self._stop_warming()  # of a start whose listener broke
         self._parts = TunnelParts(config, dialler, identity, self._relay, self._emit, self._cancel_keys)
+        if config.warm:
+            self._parts.warm = _warm_pool(self._parts, self._budget)
+            nursery.start_soon(self._parts.warm.run)
         self.addresses = self._listener.addresses
         self.state, self.failure = TunnelState.SERVING, None
         self._tell_identity(identity)
@@ -114,6 +122,8 @@ class Tunnel:
             self._emit(IdentityKept(tunnel=self.config.name, **described(exc)))
             return False
         self._parts.identity = identity
+        if self._parts.warm is not None:
+            self._parts.warm.renew()
         self.failure = None
         self._tell_identity(identity)
         return True
@@ -125,8 +135,15 @@ class Tunnel:
             self._listener.close()
         if self._parts is not None:
             self._parts.draining = True
+            self._stop_warming()
         if self.state is not TunnelState.FAILED:
             self.state = TunnelState.DRAINING
+
+    def _stop_warming(self) -> None:
+        if self._parts is not None and self._parts.warm is not None:
+            self._parts.warm.close()
+            self._emit(WarmCounted(tunnel=self.config.name, **asdict(self._parts.warm.counts)))
+            self._parts.warm = None
 
     async def drained(self) -> None:
         """Wait until the last session has ended."""
@@ -243,6 +260,13 @@ class Tunnel:
                 f"close idle connections, or raise max_connections of [tunnel.{self.config.name}]",
             )
         return None
+
+
+def _warm_pool(parts: TunnelParts, budget: WarmBudget) -> WarmPool:
+    async def dial() -> Upstream:
+        return await parts.dialler.dial(parts.identity)
+
+    return WarmPool(dial, parts.config.warm, budget)
 
 
 def _open_to(config: TunnelConfig) -> str:

@@ -42,6 +42,10 @@ class Client:
         self.heard.append(caught.value.sqlstate)
 
 
+def ask(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    connection.execute("select 1")
+
+
 class Load:
     """Clients of three kinds: some query without a pause, some wait for one long query, some hold a transaction."""
 
@@ -67,7 +71,7 @@ class Load:
     def end(self) -> list[list[str | None]]:
         """Wait until every client has met its error, and return what each has heard."""
         for client in self._idle:
-            client.work(lambda connection: connection.execute("select 1") and None)
+            client.work(ask)
         for working in self._working:
             working.result(timeout=60)
         return [client.heard for client in self._clients]

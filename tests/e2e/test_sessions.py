@@ -93,7 +93,7 @@ def test_cursors_of_the_server_and_many_rows(proxy: ProxyProcess) -> None:
         with connection.cursor("rows") as cursor:
             cursor.itersize = 10_000
             cursor.execute("select n, repeat('x', n % 100) from generate_series(1, 300000) as n")
-            found = [(n, len(text)) for n, text in cursor]
+            found = [(n, len(str(text))) for n, text in cursor]
         assert found == [(n, n % 100) for n in range(1, 300_001)]
         with connection.cursor("scrolling", scrollable=True) as scrolling:
             scrolling.execute("select generate_series(1, 1000)")

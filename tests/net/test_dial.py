@@ -309,6 +309,16 @@ async def test_direct_negotiation_with_a_server_that_hangs_up(pki: Pki) -> None:
     assert "PostgreSQL 17" in error.hint
 
 
+async def test_a_server_that_hangs_up_in_the_handshake(identity: IdentitySnapshot) -> None:
+    def hang_up(client: socket.socket) -> None:
+        client.recv(4096)
+
+    with listening(answering(b"S", hang_up)) as port:
+        error = await _refused(_dialler(port), identity)
+    assert isinstance(error, UpstreamLost)
+    assert error.code is Code.UPSTREAM_CLOSED
+
+
 def _with_crl(context: ssl.SSLContext, pki: Pki) -> None:
     context.load_verify_locations(pki.client_crl)
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF

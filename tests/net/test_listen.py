@@ -20,6 +20,7 @@ from mtlskit.config.values import ListenAddress, TcpAddress, UnixAddress
 from mtlskit.errors import Code, ListenError
 from mtlskit.net import listen, unix_file
 from mtlskit.net.listen import RETRY_AFTER, AcceptFailed, Handler, Listener, open_listeners
+from mtlskit.net.sockets import tune
 from mtlskit.telemetry import Event
 from tests.support.local_users import available_uids, finish, running_as
 
@@ -555,7 +556,7 @@ async def test_an_accept_that_finds_its_socket_closed_ends_serve(monkeypatch: py
 async def test_a_client_that_is_gone_before_it_is_prepared_is_the_handlers_affair() -> None:
     with trio.socket.socket() as client:
         client.close()
-        listen._prepare(client)  # every option is refused now
+        tune(client)  # every option is refused now
 
 
 async def test_descriptors_really_run_out() -> None:

@@ -99,9 +99,11 @@ async def test_both_ways_at_once(relay: Relay, sessions: Sessions, kind: str, bu
     payload = PAYLOAD if buffers is None else PAYLOAD[: 40 * buffers]
     session: Session[Any] = sessions.plain(buffers=buffers) if kind == "plain" else sessions.wire(buffers=buffers)
     upstream = session.upstream if kind == "plain" else session.upstream.sock
+    # Made before the threads start: one OpenSSL object must not be used by two of them at once.
+    wire = payload if kind == "plain" else session.upstream.records(payload)
 
     def send_down() -> None:
-        upstream.sendall(payload if kind == "plain" else session.upstream.records(payload))
+        upstream.sendall(wire)
 
     def read_up() -> bytes:
         return read_exactly(upstream, len(payload)) if kind == "plain" else session.upstream.read(len(payload))

@@ -108,6 +108,22 @@ async def test_bytes_before_an_alert_arrive_and_the_alert_needs_no_end_to_be_see
         session.upstream.read(1)  # we have told the upstream
 
 
+async def test_an_alert_after_the_client_has_ended_is_still_the_reason(relay: Relay, sessions: Sessions) -> None:
+    session = sessions.wire()
+    damaged = bytearray(session.upstream.records(b"no answer"))
+    damaged[-1] ^= 1
+
+    def both() -> None:
+        session.client.shutdown(socket.SHUT_WR)
+        assert session.upstream.read_to_end() == b""
+        session.upstream.sock.sendall(damaged)
+        assert session.client.recv(1) == b""
+
+    outcome, _ = await relayed(relay, session, both)
+    assert outcome.ending is Ending.UPSTREAM_ALERT
+    assert isinstance(outcome.error, ssl.SSLError)
+
+
 # Resets and ragged ends.
 
 

@@ -11,7 +11,6 @@ from mtlskit.net.relay import Ending, Relay, RelayPolicy
 from tests.support.relay_peers import (
     Sessions,
     digest,
-    fill,
     noise,
     read_all,
     read_exactly,
@@ -97,60 +96,65 @@ async def test_after_the_half_close_the_wire_carries_a_close_notify_and_a_fin_an
     assert outcome.bytes_down == 1300
 
 
-async def test_a_close_notify_waits_for_what_is_held(relay: Relay, sessions: Sessions, watch: Watch) -> None:
-    session = sessions.wire(buffers=4096)
+# More than one buffer of the kernel and less than one of ours: the relay reads all of it, and has to hold it.
+_MUCH = 50_000
 
-    def both() -> tuple[int, int]:
-        sent = fill(session.client, 1 << 30)
+
+async def test_a_close_notify_waits_for_what_is_held(relay: Relay, sessions: Sessions, watch: Watch) -> None:
+    session = sessions.wire(upstream_buffers=4096)
+    session.client.sendall(bytes(_MUCH))
+    session.client.shutdown(socket.SHUT_WR)
+
+    def both() -> int:
         watch.settle(relay)
-        sent += fill(session.client, 1 << 30)
-        session.client.shutdown(socket.SHUT_WR)
-        watch.settle(relay)
+        assert next(iter(relay._pairs)).upstream.held
         received = len(session.upstream.read_to_end())
         session.upstream.close_write(fin=True)
         assert session.client.recv(1) == b""
-        return sent, received
+        return received
 
-    outcome, (sent, received) = await relayed(relay, session, both)
-    assert sent == received == outcome.bytes_up
+    outcome, received = await relayed(relay, session, both)
+    assert received == outcome.bytes_up == _MUCH
     assert outcome.ending is Ending.CLIENT_CLOSED
 
 
 async def test_both_have_ended_and_bytes_are_still_held_for_the_server(
     relay: Relay, sessions: Sessions, watch: Watch
 ) -> None:
-    session = sessions.wire(buffers=4096)
+    session = sessions.wire(upstream_buffers=4096)
+    session.client.sendall(bytes(_MUCH))
+    session.client.shutdown(socket.SHUT_WR)
 
-    def both() -> tuple[int, int]:
-        sent = fill(session.client, 1 << 20)
-        session.client.shutdown(socket.SHUT_WR)
+    def both() -> int:
         watch.settle(relay)
         session.upstream.send(b"I say no more, and read on")
         session.upstream.close_write()
         assert read_all(session.client) == b"I say no more, and read on"
         watch.settle(relay)
-        return sent, len(session.upstream.read_to_end())
+        assert next(iter(relay._pairs)).upstream.held
+        return len(session.upstream.read_to_end())
 
-    outcome, (sent, received) = await relayed(relay, session, both)
-    assert sent == received == outcome.bytes_up
+    outcome, received = await relayed(relay, session, both)
+    assert received == outcome.bytes_up == _MUCH
 
 
 async def test_both_have_ended_and_bytes_are_still_held_for_the_client(
     relay: Relay, sessions: Sessions, watch: Watch
 ) -> None:
-    session = sessions.plain(buffers=4096)
+    session = sessions.plain(client_buffers=4096)
+    session.upstream.sendall(bytes(_MUCH))
+    session.upstream.shutdown(socket.SHUT_WR)
 
-    def both() -> tuple[int, int]:
-        sent = fill(session.upstream, 1 << 20)
-        session.upstream.shutdown(socket.SHUT_WR)
+    def both() -> int:
         watch.settle(relay)
         session.client.shutdown(socket.SHUT_WR)
         assert session.upstream.recv(1) == b""
         watch.settle(relay)
-        return sent, len(read_all(session.client))
+        assert next(iter(relay._pairs)).client.held
+        return len(read_all(session.client))
 
-    outcome, (sent, received) = await relayed(relay, session, both)
-    assert sent == received == outcome.bytes_down
+    outcome, received = await relayed(relay, session, both)
+    assert received == outcome.bytes_down == _MUCH
 
 
 @pytest.mark.parametrize("who", ["client", "upstream"])

@@ -173,8 +173,11 @@ def bits_of(address: IPv4Address | IPv6Address) -> tuple[int, int]:
 
 def covers(network: Network, address: IPv4Address | IPv6Address) -> bool:
     version, number = bits_of(address)
-    first, last = bits_of(network.network_address), bits_of(network.broadcast_address)
-    return first[0] == last[0] == version and first[1] <= number <= last[1]
+    first, last = network.network_address, network.broadcast_address
+    if network.version == 6 and network.prefixlen < 96:
+        # Wider than the range of mapped addresses, so no IPv4 network: what lies in that range is not meant by it.
+        return version == 6 and int(first) <= number <= int(last)
+    return bits_of(first)[0] == version and bits_of(first)[1] <= number <= bits_of(last)[1]
 
 
 @given(st.lists(NETWORKS, max_size=3), st.lists(UIDS, max_size=2), PEERS)

@@ -133,7 +133,7 @@ class ProxyProcess:
         self._ready = json.loads(self.ready_file.read_text())
         # What it has said about its start is not to be taken for something that comes later.
         with self._changed:
-            assert self._changed.wait_for(lambda: any(" ready: " in line for line in self._lines), EVENT_TIMEOUT)
+            assert self._changed.wait_for(lambda: any("ready: " in line for line in self._lines), EVENT_TIMEOUT)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, and return at once."""

@@ -268,10 +268,11 @@ class Sessions:
         to_client: bytes = b"",
         buffers: int | None = None,
         client_buffers: int | None = None,
+        upstream_buffers: int | None = None,
     ) -> Session[socket.socket]:
         """An upstream without TLS."""
         client, far_client = self.pair(client_buffers or buffers)
-        upstream, far_upstream = self.pair(buffers)
+        upstream, far_upstream = self.pair(upstream_buffers or buffers)
         return Session(far_client, far_upstream, HandOver(client, upstream, None, to_client, policy))
 
     def tls(
@@ -281,12 +282,13 @@ class Sessions:
         to_client: bytes = b"",
         buffers: int | None = None,
         client_buffers: int | None = None,
+        upstream_buffers: int | None = None,
         contexts: Contexts | None = None,
     ) -> Session[ssl.SSLSocket]:
         """A real TLS server as the upstream. It tells a ragged end from a clean one."""
         contexts = contexts or self.contexts
         client, far_client = self.pair(client_buffers or buffers)
-        upstream, far_upstream = self.pair(buffers)
+        upstream, far_upstream = self.pair(upstream_buffers or buffers)
         engine = contexts.engine()
 
         def serve() -> ssl.SSLSocket:
@@ -305,12 +307,13 @@ class Sessions:
         to_client: bytes = b"",
         buffers: int | None = None,
         client_buffers: int | None = None,
+        upstream_buffers: int | None = None,
         contexts: Contexts | None = None,
     ) -> Session[WirePeer]:
         """An upstream that sees and makes every byte on the wire."""
         contexts = contexts or self.contexts
         client, far_client = self.pair(client_buffers or buffers)
-        upstream, far_upstream = self.pair(buffers)
+        upstream, far_upstream = self.pair(upstream_buffers or buffers)
         engine = contexts.engine()
         peer = WirePeer(far_upstream, contexts.server)
         shake_hands(upstream, engine, peer.handshake)

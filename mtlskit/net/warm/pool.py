@@ -49,7 +49,7 @@ _LONGEST_PAUSE = 60.0
 class WarmBudget:
     """How many connections may wait over all pools together."""
 
-    limit: int = 100
+    limit: int
     used: int = 0
 
     def take(self) -> bool:
@@ -95,6 +95,7 @@ class WarmPool:
         self._dialling = 0
         self._generation = 0
         """Raised by `renew`; a dial that began before it is thrown away."""
+        self._closed = False
         self._pause = 0.0
         self._resume_at = 0.0
         self._wake = trio.Event()
@@ -123,11 +124,18 @@ class WarmPool:
         self._drop_all()
         self._wake.set()
 
+    def close(self) -> None:
+        """Close what waits, and let `run` end."""
+        self._closed = True
+        self._generation += 1
+        self._drop_all()
+        self._wake.set()
+
     async def run(self) -> None:
-        """Keep the pool filled. On the way out everything is closed."""
+        """Keep the pool filled until it is closed. On the way out, cancelled or not, what waits is closed."""
         try:
             async with trio.open_nursery() as nursery:
-                while True:
+                while not self._closed:
                     self._wake = trio.Event()
                     now = trio.current_time()
                     self._retire(now)
@@ -136,6 +144,7 @@ class WarmPool:
                         nursery.start_soon(self._add_one)
                     with trio.move_on_at(self._next_change(now)):
                         await self._wake.wait()
+                nursery.cancel_scope.cancel()
         finally:
             self._drop_all()
 
