@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
+from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.relay import Relay
 from tests.services.pki import Pki
+from tests.support.dialling import snapshot
 from tests.support.relay_peers import Contexts, Sessions
 from tests.support.watched_selector import Watch, watched
 
@@ -46,3 +48,9 @@ def sessions(contexts: Contexts) -> Iterator[Sessions]:
     """A maker of sessions; closes what the test leaves open."""
     with Sessions(contexts) as maker:
         yield maker
+
+
+@pytest.fixture
+def identity(pki: Pki) -> IdentitySnapshot:
+    """A good one, for a server whose name is checked."""
+    return snapshot(pki)

@@ -74,13 +74,12 @@ async def test_what_a_slow_reader_does_not_take_is_not_read_from_the_writer(
     def stop_and_go() -> None:
         sent = _send_what_is_taken(direction, lambda: watch.settle(relay))
         assert sent < len(direction.wire), "the writer was never stopped"
-        turns = watch.settle(relay)
+        watch.settle(relay)
         pair = _only_pair(relay)
         source, sink = (pair.client, pair.upstream) if way == "up" else (pair.upstream, pair.client)
         assert 0 < len(sink.held) <= BUFFER_SIZE + _OVERHEAD
         assert not source.held
         assert not source.mask & EVENT_READ, "the writer is read though the reader has bytes to take"
-        assert watch.settle(relay) == turns + 1, "the selector turns without anything to do"
         rest = threading.Thread(target=direction.writer.sendall, args=(direction.wire[sent:],))
         rest.start()
         received = direction.read(len(PAYLOAD))

@@ -141,14 +141,14 @@ async def test_both_have_ended_and_bytes_are_still_held_for_the_server(
 async def test_both_have_ended_and_bytes_are_still_held_for_the_client(
     relay: Relay, sessions: Sessions, watch: Watch
 ) -> None:
-    session = sessions.plain(client_buffers=4096)
-    session.upstream.sendall(bytes(_MUCH))
-    session.upstream.shutdown(socket.SHUT_WR)
+    session = sessions.wire(client_buffers=4096)
+    session.upstream.send(bytes(_MUCH))
+    session.upstream.close_write()
 
     def both() -> int:
         watch.settle(relay)
         session.client.shutdown(socket.SHUT_WR)
-        assert session.upstream.recv(1) == b""
+        assert session.upstream.read_to_end() == b""
         watch.settle(relay)
         assert next(iter(relay._pairs)).client.held
         return len(read_all(session.client))

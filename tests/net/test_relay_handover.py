@@ -74,6 +74,15 @@ async def test_more_than_a_buffer_in_the_engine(relay: Relay, sessions: Sessions
     assert digest(at_client) == digest(noise(size))
 
 
+async def test_a_slow_client_gets_what_was_read_before_what_the_engine_holds(relay: Relay, sessions: Sessions) -> None:
+    session = sessions.wire(to_client=noise(50_000), client_buffers=4096)
+    engine = session.handover.engine
+    assert engine is not None
+    engine.feed(session.upstream.records(b"the end"))
+    _, at_client, _ = await relayed(relay, session, lambda: read_all(session.client), lambda: _clean_end(session))
+    assert digest(at_client) == digest(noise(50_000) + b"the end")
+
+
 async def test_ciphertext_that_was_not_sent_goes_before_what_the_client_sends(relay: Relay, sessions: Sessions) -> None:
     session = sessions.wire()
     engine = session.handover.engine

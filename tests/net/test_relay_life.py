@@ -9,6 +9,7 @@ import selectors
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -150,10 +151,15 @@ async def test_cancelled_before_it_begins(relay: Relay, sessions: Sessions) -> N
 
 
 async def test_the_switch_interval_is_short_while_a_relay_runs(selector_factory: SelectorFactory) -> None:
-    before = sys.getswitchinterval()
-    async with Relay(selector_factory=selector_factory):
-        assert sys.getswitchinterval() == pytest.approx(min(before, SWITCH_INTERVAL))
-    assert sys.getswitchinterval() == pytest.approx(before)
+    found = sys.getswitchinterval()
+    try:
+        for before, during in ((0.005, SWITCH_INTERVAL), (SWITCH_INTERVAL / 5, SWITCH_INTERVAL / 5)):
+            sys.setswitchinterval(before)
+            async with Relay(selector_factory=selector_factory):
+                assert sys.getswitchinterval() == pytest.approx(during, abs=2e-6)
+            assert sys.getswitchinterval() == pytest.approx(before, abs=2e-6)
+    finally:
+        sys.setswitchinterval(found)
 
 
 # Faults.
@@ -230,6 +236,18 @@ async def test_a_descriptor_that_is_too_high_for_select(sessions: Sessions) -> N
     assert isinstance(outcome.error, ValueError)
 
 
+def test_the_session_that_select_cannot_watch_ends_and_not_the_newest(sessions: Sessions) -> None:
+    relay = Relay(selector_factory=selectors.SelectSelector)
+    bad, good = sessions.plain(), sessions.plain()
+    pairs = [Pair(session.handover, lambda: None) for session in (bad, good)]
+    for pair in pairs:
+        relay._start(pair)
+    bad.handover.client.close()  # a descriptor that select() refuses
+    relay._turn()
+    assert [pair.finished for pair in pairs] == [True, False]
+    _take_down(relay)
+
+
 async def test_too_many_sockets_for_select_end_the_newest_session(sessions: Sessions) -> None:
     class Small(selectors.SelectSelector):
         """What select() does on Windows with more than 512 sockets."""
@@ -261,9 +279,10 @@ async def test_nothing_turns_while_nothing_happens(relay: Relay, sessions: Sessi
             other_half.upstream.close_write(fin=True)
             fill(gone.upstream, 1 << 20)
             gone.upstream.close()  # all of it cannot be read while the client does not take it
-            watch.settle(relay)
-            turns = watch.settle(relay)
-            assert [watch.settle(relay) for _ in range(5)] == [turns + number for number in range(1, 6)]
+            # A selector that spins never sleeps, and `settle` fails. The kernel may have a window update of its own now
+            # and then, so one interval without a turn of its own is enough.
+            turns = [watch.settle(relay) for _ in range(6)]
+            assert 1 in [later - earlier for earlier, later in pairwise(turns)]
 
         await together(look)
         assert relay.sessions == 4
@@ -275,6 +294,10 @@ def by_hand(selector_factory: SelectorFactory) -> Iterator[Relay]:
     """A relay without its thread: the test takes the turns."""
     relay = Relay(selector_factory=selector_factory)
     yield relay
+    _take_down(relay)
+
+
+def _take_down(relay: Relay) -> None:
     relay._stop()
     relay._run()  # the end of the thread, which closes everything
     relay._wake_in.close()

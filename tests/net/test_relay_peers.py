@@ -194,3 +194,24 @@ def test_nothing_follows_our_close_notify(nagged: tuple[Pair, socket.socket, soc
     assert read_all(far_upstream) == b""
     assert not pair.upstream.deaf, "an answer to a key update went to a socket that we have ended"
     assert farewell == bytes(100_000)
+
+
+def test_a_close_notify_that_the_kernel_takes_in_parts_goes_before_the_fin() -> None:
+    client, far_client = socket.socketpair()
+    upstream, far_upstream = socket.socketpair()
+    with client, far_client, upstream, far_upstream:
+        client.setblocking(False)
+        upstream.setblocking(False)
+        pair = Pair(HandOver(client, upstream, cast(TlsEngine, _Nagging(bytes(2_000_000)))), lambda: None)
+        far_client.shutdown(socket.SHUT_WR)
+        pair.on_readable(pair.client, Buffers(), 0.0)
+        assert pair.upstream.held
+        assert not pair.upstream.write_closed
+        received = 0
+        far_upstream.settimeout(DEADLINE)
+        while received < 2_000_000:
+            received += len(far_upstream.recv(1 << 20))
+            if pair.upstream.held:
+                pair.on_writable(pair.upstream, 0.0)
+        assert far_upstream.recv(1) == b""
+        assert not pair.finished
