@@ -1,7 +1,7 @@
 """mtlskit beside its peers, measured: `python -m tests.bench`. Nothing here asserts a time.
 
-    python -m tests.bench                          every work load, five rounds: a bit less than an hour
-    python -m tests.bench --quick                  the same at a quarter of the size, three rounds: about ten minutes
+    python -m tests.bench                          every work load, five rounds: some forty minutes
+    python -m tests.bench --quick                  the same at a quarter of the size, three rounds: about eight minutes
     python -m tests.bench --only bulk,pgbench      some of them (`--list` names and explains all)
     python -m tests.bench --contenders mtlskit,stunnel
     python -m tests.bench --json FILE --plot FILE.png

@@ -7,40 +7,43 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from tests.bench.book import Book
 from tests.bench.contenders import DIRECT, all_contenders
-from tests.bench.contenders.mtlskit import can_warm
 from tests.bench.lab import Lab
 from tests.bench.loads import LOADS
-from tests.bench.machine import about
+from tests.bench.machine import about, sources
 from tests.bench.report import as_json, figures_text, verdicts_text
 from tests.bench.scale import FULL, QUICK
 from tests.bench.targets import verdicts
 
+_BUSY = 1.0
+"""Load average at the start, above which the reader is warned."""
+
 
 def main() -> None:
     """Parse the options, measure, print."""
-    parser = _parser()
-    options = parser.parse_args()
+    options = _parser().parse_args()
     if options.list:
         print(_listing())
         return
-    warm = _warm(parser, options.warm)
     scale = QUICK if options.quick else FULL
     if options.rounds:
         scale = replace(scale, rounds=options.rounds, idle_rounds=min(options.rounds, scale.idle_rounds))
     signal.signal(signal.SIGTERM, _interrupt)  # as with Ctrl-C, so that everything is ended in order
-    with Lab(scale, names=options.contenders, warm=warm, say=_say) as lab:
-        facts = {**about(lab.contenders), "quick": options.quick, "rounds": scale.rounds, "warm": warm}
+    with Lab(scale, names=options.contenders, warm=options.warm, say=_say) as lab:
+        facts = {**about(lab.contenders), "quick": options.quick, "rounds": scale.rounds, "warm": options.warm}
         try:
             for name in options.only or LOADS:
                 _say(name)
                 LOADS[name](lab)
         except KeyboardInterrupt:
             lab.book.note("interrupted: what was measured until then")
+        _doubts(lab.book, facts)
         book = lab.book
     rows = verdicts(book)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
@@ -53,6 +56,15 @@ def main() -> None:
         draw(book, facts, options.plot)
 
 
+def _doubts(book: Book, facts: Mapping[str, object]) -> None:
+    """What makes the figures worth less."""
+    if facts["sources"] != sources():
+        book.note("mtlskit's files were changed while it was measured: the figures are of no one version")
+    busy = float(str(facts["load_before"]))
+    if busy > _BUSY:
+        book.note(f"the machine was busy before the run began (load {busy:g}): trust CPU times and ratios, if anything")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--list", action="store_true", help="explain work loads and contenders, and end")
@@ -60,19 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--contenders", type=_names, metavar="NAME,…", help="these contenders and limits only")
     parser.add_argument("--rounds", type=_positive, metavar="N", help="rounds of each (default: 5, quick: 3)")
     parser.add_argument("--quick", action="store_true", help="a quarter of the size or less: to look, not to quote")
-    parser.add_argument("--warm", type=int, metavar="N", help="connections in advance, for first-row (default: 10)")
+    parser.add_argument("--warm", type=_number, default=10, metavar="N", help="connections in advance, in first-row")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the figures (needs matplotlib)")
     return parser
-
-
-def _warm(parser: argparse.ArgumentParser, wanted: int | None) -> int:
-    """Without `--warm`, what this mtlskit can do decides."""
-    if can_warm():
-        return 10 if wanted is None else wanted
-    if wanted:
-        parser.error("this mtlskit has no key `warm`")
-    return 0
 
 
 def _loads(text: str) -> list[str]:
@@ -91,8 +94,15 @@ def _names(text: str) -> frozenset[str]:
     return names
 
 
-def _positive(text: str) -> int:
+def _number(text: str) -> int:
     number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = _number(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number

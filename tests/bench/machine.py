@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import ssl
@@ -9,9 +10,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import mtlskit
 from tests.bench.contenders import Contender
 
-__all__ = ["about"]
+__all__ = ["about", "sources"]
 
 
 def about(contenders: Iterable[Contender]) -> dict[str, object]:
@@ -23,9 +25,18 @@ def about(contenders: Iterable[Contender]) -> dict[str, object]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION,
-        "load_before": os.getloadavg()[0],
+        "load_before": round(os.getloadavg()[0], 2),
+        "sources": sources(),
         "versions": {each.name: each.version() for each in contenders if not each.limit},
     }
+
+
+def sources() -> str:
+    """A digest of mtlskit's own files: figures of different code must not be compared as if they were of one."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(mtlskit.__file__).parent.rglob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _processor() -> str:

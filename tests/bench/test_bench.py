@@ -19,27 +19,28 @@ from tests.bench.scale import TINY
 from tests.bench.targets import targets, verdicts
 from tests.bench.wire import HEADER, Door, download, read_exactly, upload
 
-# Of each work load: how many figures, and who has them beside mtlskit.
+# Of each work load: how many figures.
 _FIGURES = {
     "bulk": 8,
     "echo": 3,
     "pgbench": 4,
     "copy": 4,
     "connect": 2,
-    "first-row": 8,
+    "first-row": 6,
     "idle": 4,
     "fairness": 8,
     "handshakes": 3,
     "startup": 2,
 }
-# What may be nothing at all: an idle proxy has no CPU time, and few connections may fit into memory that was there.
-_MAY_BE_ZERO = frozenset({"CPU ms/s", "RSS KiB each", "PSS KiB each"})
+# What may be nothing at all: an idle proxy has no CPU time, few connections may fit into memory that was there, and
+# clients may come before the connections that were to be made in advance.
+_MAY_BE_ZERO = frozenset({"CPU ms/s", "RSS KiB each", "PSS KiB each", "% warm"})
 
 
 @pytest.fixture(scope="module")
 def lab(services: None) -> Iterator[Lab]:
     """One for all work loads, since its servers take longer to start than the work."""
-    with Lab(TINY, names=frozenset({MTLSKIT})) as lab:
+    with Lab(TINY, names=frozenset({MTLSKIT}), warm=2) as lab:
         yield lab
 
 
@@ -49,10 +50,13 @@ def test_every_work_load_gives_its_figures(lab: Lab, load: str) -> None:
     figures = [figure for figure in lab.book.figures if figure.load == load]
     assert len(figures) == _FIGURES[load], lab.book.notes
     for figure in figures:
-        spread = lab.book.spread(figure, MTLSKIT)
-        assert spread is not None, (figure, lab.book.notes)
-        assert spread.least >= 0
-        assert spread.least > 0 or figure.unit in _MAY_BE_ZERO, figure
+        ours = [who for who in lab.book.contenders(figure) if who.startswith(MTLSKIT)]
+        assert ours, figure
+        for who in ours:
+            spread = lab.book.spread(figure, who)
+            assert spread is not None
+            assert spread.least >= 0
+            assert spread.least > 0 or figure.unit in _MAY_BE_ZERO, (figure, who)
     assert not [note for note in lab.book.notes if "failed" in note]
 
 

@@ -6,7 +6,7 @@ import sys
 
 from tests.bench.contenders.base import MOST_CONNECTIONS, Contender, Place, Upstream
 
-__all__ = ["Mtlskit", "can_warm"]
+__all__ = ["Mtlskit"]
 
 _KINDS = {Upstream.TLS: "tcp", Upstream.POSTGRES: "postgres"}
 
@@ -24,6 +24,9 @@ max_connections = {most}
 
 class Mtlskit(Contender):
     """`kind = "tcp"` or `"postgres"`; all else as it comes, but for room for the connections and `--quiet`.
+
+    Its upstream is given by name, as users do, and it asks for the address at each connection; the peers are given an
+    address, since those that are given a name ask once, when they start.
 
     The only one before which a PostgreSQL may ask for SCRAM, and the only one that speaks SSLRequest both ways.
     """
@@ -54,10 +57,3 @@ class Mtlskit(Contender):
         from mtlskit import __version__
 
         return f"mtlskit {__version__}"
-
-
-def can_warm() -> bool:
-    """Whether this mtlskit has connections in advance."""
-    from mtlskit.config.schema import TunnelTable
-
-    return "warm" in TunnelTable.model_fields

@@ -54,7 +54,7 @@ def warm_share(delay: float, burst: int) -> Figure:
 def measure(lab: Lab) -> None:
     """Every distance with its own proxies; bursts in turn."""
     if not lab.warm:
-        lab.book.note("first-row: no connections in advance (`--warm`)")
+        lab.book.note("first-row: no connections in advance were asked for (`--warm`)")
     for delay in lab.scale.delays:
         with (
             Helper("delayer", {"port": lab.postgres.port, "rtt": delay}) as helper,
