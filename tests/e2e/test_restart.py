@@ -86,7 +86,11 @@ def test_a_restart_under_load(make_proxy: MakeProxy, make_postgres: MakePostgres
             load = Load(proxy, pool)
             wait_until_sleeping(server, "load", OF_A_KIND)
             server.stop(how)
-            assert [ADMIN_SHUTDOWN in heard for heard in load.end()] == [True] * CLIENTS
+            heard = load.end()
+        assert len(heard) == CLIENTS
+        # In an immediate shutdown a backend may be interrupted in the midst of a message, and then says nothing more.
+        certain = heard if how is Shutdown.FAST else [*heard[:OF_A_KIND], *heard[2 * OF_A_KIND :]]
+        assert [one for one in certain if ADMIN_SHUTDOWN not in one] == []
         told = refusal_of(proxy.address)
         assert (told["C"], "refused the connection" in told["M"]) == ("08001", True)
         server.start()

@@ -207,13 +207,18 @@ def test_a_client_that_is_refused_leaves_the_space_running(live: RunningSpace) -
 
 NOBODY_HERE = OrdinaryUser("nobody here", 54_321, 54_321)
 AS_SOMEBODY = """
-import encodings.idna, os, signal, sys
+import contextlib, encodings.idna, importlib, os, pkgutil, signal, sys
 from functools import partial
 from pathlib import Path
-import psycopg, trio
+import cryptography.hazmat, psycopg, psycopg_binary, trio
 from mtlskit.sandbox import postgres, software, space
 
-# A root that runs the tests becomes somebody else only now: the modules may lie where that user cannot read.
+# A root that runs the tests becomes somebody else only now: the modules may lie where that user cannot read, so those
+# that would be imported when they are first needed are imported before.
+for package in (cryptography.hazmat, psycopg, psycopg_binary):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        with contextlib.suppress(ImportError):  # of what an optional package would bring
+            importlib.import_module(module.name)
 directory, root, version, uid, gid = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:])
 postgres.find_software = lambda: software.Software(root, version)
 if os.getuid() == 0:
