@@ -8,10 +8,14 @@ A failed write towards the server is not the news: under TLS 1.3 a server refuse
 finished our handshake, so our first message may meet a closed socket while the alert that says why waits to be read.
 The writing task leaves that to the reading one.
 
-A connection that was made in advance may have died while it waited. Until the server's first message nothing has
-happened that the client could notice, so such a login ends with `replay`: the bytes with which to begin again on a
-fresh connection. The same goes for a server that turns the connection away before it asks for a password because it is
-full (53300) or starting or stopping (57P03), which may have changed since.
+A connection that was made in advance may have died while it waited. Until the server's first message has been passed
+on, nothing has happened that the client could notice, so such a login ends with `replay`: begin again on a fresh
+connection. The same goes for a server that turns the connection away before it asks for a password because it is full
+(53300) or starting or stopping (57P03), which may have changed since. And it goes for silence: a firewall may have
+forgotten the connection and drop what we send, so the first byte has a deadline of its own, the dial's.
+
+So that a replay can do nothing twice, the server gets the StartupMessage alone until it has spoken. Whatever a client
+has sent in the same breath (a server that trusts it would execute that at once) is held back, in `unsent`.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from mtlskit.config.values import Verify
 from mtlskit.errors import Code, UpstreamError, UpstreamLost, UpstreamProtocolError, UpstreamTimeout
 from mtlskit.net.dial import Upstream
 from mtlskit.net.faults import closed_early, tcp_fault, tls_fault
-from mtlskit.wire.postgres.login import LoginEvent, LoginFinished, ServerLogin
+from mtlskit.wire.postgres.login import LoginEvent, LoginFinished, ServerLogin, VersionNegotiated
 
 __all__ = ["Login"]
 
@@ -48,14 +52,20 @@ class Login:
         upstream: Upstream,
         on_event: Callable[[LoginEvent], None],
         *,
-        replayable: bool = False,
+        patience: float | None = None,
     ) -> None:
+        """`patience`: the connection was made in advance; the seconds within which its first byte must come."""
         self.client_left = False
         self.to_client = b""
-        self.replay: bytes | None = None
-        """Set when the login should be begun again on a fresh connection: what the client has sent so far."""
-        self._sent: bytes | None = b"" if replayable else None
-        """What a fresh connection would have to be sent; None once the server has spoken, or where nobody asked."""
+        self.replay = False
+        """Set when the login should be begun again on a fresh connection, with `unsent` after the StartupMessage."""
+        self.unsent = b""
+        """What the client has sent and the server has not been sent yet."""
+        self._patience = float("inf") if patience is None else patience
+        self._binding = trio.Event()
+        """The login can no longer begin again: the client has heard the server, or nobody asked for a replay."""
+        if patience is None:
+            self._binding.set()
         self._client = client
         self._upstream = upstream
         self._on_event = on_event
@@ -65,22 +75,30 @@ class Login:
         self._where = str(upstream.route)
         self._verify: Verify = upstream.identity.verify
 
-    async def run(self, first: bytes, seconds: float) -> None:
-        """Send `first` (the StartupMessage and what followed it) and copy until the login is over.
+    async def run(self, packet: bytes, pipelined: bytes, seconds: float) -> None:
+        """Send the StartupMessage, and what the client sent after it, and copy until the login is over.
 
         Raises UpstreamError. `client_left` says that the client has gone, which is nobody's fault.
         """
+        if self._binding.is_set():
+            packet += pipelined
+        else:
+            self.unsent = pipelined
         with trio.move_on_after(seconds) as deadline:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._copy_up, first, nursery.cancel_scope)
+                nursery.start_soon(self._copy_up, packet, nursery.cancel_scope)
                 await self._copy_down()
                 nursery.cancel_scope.cancel()
+        self._conclude(deadline, seconds)
+
+    def _conclude(self, deadline: trio.CancelScope, seconds: float) -> None:
         if self._failure is not None:
-            if self._sent is None or not isinstance(self._failure, UpstreamLost):
+            self.replay = isinstance(self._failure, UpstreamLost) and not self._binding.is_set()
+            if not self.replay:
                 raise self._failure
-            self.replay = self._sent
-            return
-        if deadline.cancelled_caught:
+        elif self._codec.finished:
+            self._queue_unsent()
+        elif deadline.cancelled_caught:
             raise UpstreamTimeout(
                 Code.PG_LOGIN_TIMEOUT,
                 f"{self._where} did not finish the login within {seconds:g} s",
@@ -92,11 +110,17 @@ class Login:
         """Whether the client has had whole messages only, so that an ErrorResponse of ours may follow."""
         return self._codec.at_boundary and not self.to_client
 
-    async def _copy_up(self, first: bytes, scope: trio.CancelScope) -> None:
-        data = first
+    def _queue_unsent(self) -> None:
+        """Leave it to the engine, which the relay gets: the login was over before it could be sent."""
+        if self.unsent:
+            engine = self._upstream.tls.engine
+            engine.write(self.unsent)
+            engine.unsent += engine.take()
+            self.unsent = b""
+
+    async def _copy_up(self, packet: bytes, scope: trio.CancelScope) -> None:
+        data = packet
         while data:
-            if self._sent is not None:
-                self._sent += data
             try:
                 await self._upstream.tls.send_all(data)
             except (OSError, ssl.SSLError) as exc:
@@ -105,9 +129,13 @@ class Login:
                 scope.cancel()
                 return
             try:
-                data = await self._client.recv(_CHUNK)
+                # One chunk at most is held back, and then no more is read.
+                self.unsent = self.unsent or await self._client.recv(_CHUNK)
             except OSError:
                 break
+            if self.unsent:
+                await self._binding.wait()
+            data, self.unsent = self.unsent, b""
         self.client_left = True
         scope.cancel()
 
@@ -129,6 +157,13 @@ class Login:
             self._failure = exc
 
     async def _receive(self) -> bytes:
+        if self._heard:
+            return await self._receive_some()
+        with trio.move_on_after(self._patience):
+            return await self._receive_some()
+        raise UpstreamLost(Code.UPSTREAM_CLOSED, f"{self._where} says nothing on a connection that was made in advance")
+
+    async def _receive_some(self) -> bytes:
         try:
             data = await self._upstream.tls.receive_some()
         except ssl.SSLError as exc:
@@ -145,10 +180,10 @@ class Login:
 
     def _read(self, data: bytes) -> None:
         out, events = self._codec.receive(data)
-        if self._sent is not None and any(_turned_away(event) for event in events[:1]):
+        if not self._binding.is_set() and _turned_away(events):
             raise UpstreamLost(Code.UPSTREAM_CLOSED, f"{self._where} turned the connection away")
         if out:
-            self._sent = None
+            self._binding.set()
         self.to_client += out
         for event in events:
             self._on_event(event)
@@ -163,5 +198,12 @@ class Login:
             self.client_left = True
 
 
-def _turned_away(event: LoginEvent) -> bool:
-    return isinstance(event, LoginFinished) and event.error is not None and event.error.sqlstate in _PASSING
+def _turned_away(events: list[LoginEvent]) -> bool:
+    """Whether these first events of a server are a refusal that may have passed, before any authentication.
+
+    PostgreSQL says which protocol version it speaks before it says that it is full.
+    """
+    match [event for event in events if not isinstance(event, VersionNegotiated)]:
+        case [LoginFinished(error=error), *_] if error is not None:
+            return error.sqlstate in _PASSING
+    return False

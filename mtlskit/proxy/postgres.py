@@ -130,23 +130,66 @@ class PostgresSession:
         began = trio.current_time()
         # A client that gives up meanwhile is not watched for: its patience may be shorter than the dial's, and then
         # the reason why it waited in vain would never reach the log. The dial has a deadline of its own.
-        first: bytes | None = opening.packet + trailing
-        upstream = parts.warm.take() if parts.warm is not None else None
-        warm = upstream is not None
-        while first is not None:
-            if upstream is None:
-                upstream = await parts.dialler.dial(parts.identity)
-            facts = SessionFacts(
-                parts.config.name, self._peer, str(upstream.route), began, user=self._user, database=self._database
-            )
-            try:
-                first = await self._converse(upstream, first, facts, warm=warm)
-            finally:
-                upstream.tls.close()
-            upstream, warm = None, False  # once: a fresh connection is not replayed
+        warm = parts.warm.take() if parts.warm is not None else None
+        if warm is not None:
+            replay = await self._converse(warm, opening.packet, trailing, began, warm=True)
+            if replay is None:
+                return
+            trailing = replay
+            if parts.warm is not None:
+                parts.warm.proved_dead(began)
+        fresh = await parts.dialler.dial(parts.identity)
+        await self._converse(fresh, opening.packet, trailing, began, warm=False)
 
-    async def _converse(self, upstream: Upstream, first: bytes, facts: SessionFacts, *, warm: bool) -> bytes | None:
-        """One session on one connection. Not None: a connection made in advance was dead, and what to begin with."""
+    async def _converse(
+        self, upstream: Upstream, packet: bytes, pipelined: bytes, began: float, *, warm: bool
+    ) -> bytes | None:
+        """One session on one connection, which is closed in the end.
+
+        Not None: a connection made in advance was dead, and what to send after the packet on a fresh one.
+        """
+        facts = SessionFacts(
+            self._parts.config.name, self._peer, str(upstream.route), began, user=self._user, database=self._database
+        )
+        try:
+            self._tell_opened(facts, upstream.tls.engine.version, warm=warm)
+            login = await self._log_in(upstream, packet, pipelined, warm=warm)
+            if login.client_left:
+                self._parts.emit(ClientLeft(tunnel=facts.tunnel, client=facts.client))
+                return None
+            if login.replay:
+                return login.unsent
+            await self._hand_over(upstream, login.to_client, facts)
+            return None
+        finally:
+            upstream.tls.close()
+
+    async def _log_in(self, upstream: Upstream, packet: bytes, pipelined: bytes, *, warm: bool) -> Login:
+        def note(event: LoginEvent) -> None:
+            self._note(event, upstream.route)
+
+        timeouts = self._parts.config.timeouts
+        login = Login(self._sock, upstream, note, patience=timeouts.dial if warm else None)
+        try:
+            await login.run(packet, pipelined, timeouts.login)
+        except UpstreamError:
+            self._answerable = login.at_boundary
+            raise
+        return login
+
+    async def _hand_over(self, upstream: Upstream, to_client: bytes, facts: SessionFacts) -> None:
+        sock, engine = upstream.tls.detach()
+        handover = HandOver(
+            client=detach(self._sock),
+            upstream=sock,
+            engine=engine,
+            to_client=to_client,
+            # PostgreSQL ends both directions at once, and its messages carry their own lengths and their own end.
+            policy=RelayPolicy(linger=self._parts.config.timeouts.linger, upstream_end_is_final=True),
+        )
+        await relayed(self._parts.relay, handover, self._parts.emit, facts)
+
+    def _tell_opened(self, facts: SessionFacts, tls: str, *, warm: bool) -> None:
         self._parts.emit(
             SessionOpened(
                 tunnel=facts.tunnel,
@@ -154,39 +197,10 @@ class PostgresSession:
                 user=facts.user,
                 database=facts.database,
                 upstream=facts.upstream,
-                tls=upstream.tls.engine.version,
+                tls=tls,
                 warm=warm,
             )
         )
-
-        def note(event: LoginEvent) -> None:
-            self._note(event, upstream.route)
-
-        timeouts = self._parts.config.timeouts
-        login = Login(self._sock, upstream, note, replayable=warm)
-        try:
-            await login.run(first, timeouts.login)
-        except UpstreamError:
-            self._answerable = login.at_boundary
-            raise
-        if login.client_left:
-            self._parts.emit(ClientLeft(tunnel=facts.tunnel, client=facts.client))
-            return None
-        if login.replay is not None:
-            if self._parts.warm is not None:
-                self._parts.warm.counts.replayed += 1
-            return login.replay
-        sock, engine = upstream.tls.detach()
-        handover = HandOver(
-            client=detach(self._sock),
-            upstream=sock,
-            engine=engine,
-            to_client=login.to_client,
-            # PostgreSQL ends both directions at once, and its messages carry their own lengths and their own end.
-            policy=RelayPolicy(linger=timeouts.linger, upstream_end_is_final=True),
-        )
-        await relayed(self._parts.relay, handover, self._parts.emit, facts)
-        return None
 
     def _note(self, event: LoginEvent, route: Route) -> None:
         match event:

@@ -91,11 +91,10 @@ class Tunnel:
             raise
         dialler = Dialler(config.kind, config.upstream, config.negotiation, config.pins, config.timeouts.dial)
         self._door = door
-        self._stop_warming()  # of a start whose listener broke
         self._parts = TunnelParts(config, dialler, identity, self._relay, self._emit, self._cancel_keys)
         if config.warm:
             self._parts.warm = _warm_pool(self._parts, self._budget)
-            nursery.start_soon(self._parts.warm.run)
+            nursery.start_soon(self._keep_warm, self._parts.warm)
         self.addresses = self._listener.addresses
         self.state, self.failure = TunnelState.SERVING, None
         self._tell_identity(identity)
@@ -144,6 +143,17 @@ class Tunnel:
             self._parts.warm.close()
             self._emit(WarmCounted(tunnel=self.config.name, **asdict(self._parts.warm.counts)))
             self._parts.warm = None
+
+    async def _keep_warm(self, pool: WarmPool) -> None:
+        try:
+            await pool.run()
+        except Exception:  # noqa: BLE001 - a fault of ours costs the connections in advance, never the tunnel
+            text = traceback.format_exc()
+            self._emit(
+                SessionCrashed(tunnel=self.config.name, client="nobody (connections in advance)", traceback=text)
+            )
+            if self._parts is not None and self._parts.warm is pool:
+                self._stop_warming()
 
     async def drained(self) -> None:
         """Wait until the last session has ended."""
@@ -202,6 +212,7 @@ class Tunnel:
             await listener.serve(self._welcome, nursery=nursery, emit=self._emit)
         except MtlskitError as exc:
             self.state, self.failure = TunnelState.FAILED, exc
+            self._stop_warming()
             self._emit(TunnelFailed(tunnel=self.config.name, **described(exc)))
 
     async def _welcome(self, sock: trio.socket.SocketType) -> None:

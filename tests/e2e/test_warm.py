@@ -93,11 +93,9 @@ def test_what_the_server_ended_reaches_no_client(make_proxy: MakeProxy, make_pos
     proxy = make_proxy(server, warm=5)
     asks_at_once(proxy, 5)
     until(lambda: states(proxy, server) == [CLOSE_WAIT] * 5, "five connections that the server has ended")
-    mark = proxy.mark
-    asks_at_once(proxy, 5)
-    assert True not in openings(proxy, mark)
+    assert not finds_one_ready(proxy)  # all five are looked at, and none is used
     # And again, for longer than a timeout, so that some clients come just when the server ends what they are given.
-    for _ in range(10):
+    for _ in range(6):
         asks_at_once(proxy, 10)
     assert not proxy.events("session_failed", "login_refused", "session_crashed")
     counted = stopped(proxy)

@@ -46,7 +46,7 @@ async def _fault(tls: _Broken) -> MtlskitError:
         upstream: Any = SimpleNamespace(tls=tls, route="db.example.com:5432", identity=SimpleNamespace(verify=Verify()))
         login = Login(ours, upstream, lambda event: None)
         with pytest.raises(MtlskitError) as caught:
-            await login.run(b"startup", 60.0)
+            await login.run(b"startup", b"", 60.0)
         assert login.at_boundary
         return caught.value
 

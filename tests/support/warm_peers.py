@@ -10,6 +10,7 @@ import ssl
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -34,6 +35,19 @@ class Peer:
         """Send plain bytes through TLS."""
         self._engine.write(data)
         self._sock.sendall(self._engine.take())
+
+    def heard(self) -> bytes:
+        """Every plain byte that has come by now."""
+        room = bytearray(1 << 16)
+        while True:
+            try:
+                data = self._sock.recv(1 << 16)
+            except BlockingIOError:
+                break
+            if not data:
+                break
+            self._engine.feed(data)
+        return bytes(room[: self._engine.read_into(memoryview(room))])
 
     def damage(self) -> None:
         """Send what is no record."""
@@ -68,6 +82,27 @@ class Peer:
         return self.upstream.tls.socket.fileno() == -1
 
 
+DEATHS: Final[dict[str, Callable[[Peer], None]]] = {
+    "an end": Peer.close,
+    "a close_notify": Peer.close_notify,
+    "a reset": Peer.reset,
+    "a word": lambda peer: peer.say(b"E"),
+    "rubbish": Peer.damage,
+}
+"""The ways in which a connection that waits can become useless."""
+
+
+def _shake_hands(client: TlsEngine, server: TlsEngine) -> None:
+    """What the server adds when it is done, its tickets in TLS 1.3, stays with it."""
+    done = False
+    while not done:
+        client_done = client.handshake()
+        server.feed(client.take())
+        done = server.handshake() and client_done
+        if not done:
+            client.feed(server.take())
+
+
 class Peers:
     """Makes connections. A context manager that closes the server's ends."""
 
@@ -84,16 +119,7 @@ class Peers:
             theirs, _ = listener.accept()
         client = TlsEngine(self._identity.context, server_hostname="localhost")
         server = TlsEngine(self._context, server_side=True)
-        done = False
-        while not done:
-            client.handshake()
-            server.feed(client.take())
-            done = server.handshake()
-            if not done:
-                client.feed(server.take())
-        if client.version == "TLSv1.2":
-            client.feed(server.take())
-        assert client.handshake()
+        _shake_hands(client, server)
         theirs.sendall(server.take())
         theirs.setblocking(False)
         tls = TlsConnection(trio.socket.from_stdlib_socket(ours), client)
@@ -111,6 +137,7 @@ class Peers:
             peer.close()
             peer.upstream.tls.close()
         self._all.clear()
+        self.limit_to(ssl.TLSVersion.MAXIMUM_SUPPORTED)
 
 
 class Dials:
@@ -150,5 +177,5 @@ class Dials:
 async def until(look: Callable[[], bool]) -> None:
     """Look until it is so; for what nobody announces to a task, on the real clock."""
     with trio.fail_after(PATIENCE):
-        while not look():
+        while not look():  # noqa: ASYNC110 - nobody sets an event
             await trio.sleep(0.005)

@@ -1,39 +1,44 @@
 """A pool of upstream connections that have finished TCP, SSLRequest and TLS, and wait for a StartupMessage.
 
-From far away, four round trips of five are spent before the StartupMessage; a client that finds a connection ready
-saves them. What can go wrong with a connection that waits, and what is done about it:
+Three or four round trips are spent before the StartupMessage; a client that finds a connection ready saves them. What
+can go wrong with a connection that waits, and what is done about it:
 
-* The server ends it after its authentication_timeout (60 s by default). Each has an age limit well below, drawn at
-  random, so that those made together do not end together.
+* The server ends it after its authentication_timeout (60 s by default, counted from the beginning of the dial). Each
+  has an age limit well below, drawn at random, so that those made together do not end together.
 * It may have been ended without our noticing. Before it is given away it is looked at: an end, an alert or any plain
   byte disqualifies it. (Session tickets, which TLS 1.3 servers send after the handshake, are read and kept inside.)
-  The moment between that look and the server's first byte is the session's business: it replays once.
-* The identity has been reloaded: `renew` drops those made with the old one.
+  The moment between that look and the server's first byte is the session's business: it begins again, once, and calls
+  `proved_dead`, because those that are as old are likely to have died of the same.
+* The identity has been reloaded: `renew` drops those made with the old one. It also ends a pause, for which the old
+  identity may have been the reason, and the dials that are under way no longer count, whether they succeed or fail.
 * The upstream is down: after a failed dial none is made until a pause has passed, which doubles up to a minute, and
   those that wait are dropped, as they are likely to be dead too.
-* Many tunnels, many connections: a budget bounds the sum.
+* Many tunnels, many connections: a budget bounds the sum, and tells those who came too late when a place is free.
 
 Dialling happens a few at a time, each after a random moment, so that the server never sees a burst that no client made.
+
+`run` sleeps until `_wake` is set or the next thing falls due. It replaces the event before it looks at the state, and
+nothing is awaited in between, so that no wake-up is lost.
 """
 
 from __future__ import annotations
 
 import random
-import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
 from mtlskit.errors import UpstreamError
 from mtlskit.net.dial import Upstream
 from mtlskit.net.warm.demand import Demand
+from mtlskit.net.warm.idle import is_quiet, part
 
 __all__ = ["WarmBudget", "WarmCounts", "WarmPool"]
 
 _OLDEST = (35.0, 45.0)
-"""Seconds. Between these, at random, a connection that waits is replaced: PostgreSQL's 60 s less a slow handshake."""
+"""Seconds. Between these, at random, a connection is replaced: PostgreSQL's 60 s less a login that comes late."""
 
 _AT_ONCE = 4
 """Connections that one pool dials at the same time."""
@@ -47,14 +52,17 @@ _LONGEST_PAUSE = 60.0
 
 @dataclass
 class WarmBudget:
-    """How many connections may wait over all pools together."""
+    """How many connections may wait, or be under way, over all pools together."""
 
     limit: int
     used: int = 0
+    _refused: dict[Callable[[], None], None] = field(default_factory=dict)
+    """Whom to call when a place is free; a dict because it keeps the order."""
 
-    def take(self) -> bool:
-        """Claim a place; False when all are taken."""
+    def take(self, when_free: Callable[[], None]) -> bool:
+        """Claim a place. False when all are taken; then `when_free` is called once, as soon as asking is worth it."""
         if self.used >= self.limit:
+            self._refused[when_free] = None
             return False
         self.used += 1
         return True
@@ -62,6 +70,9 @@ class WarmBudget:
     def give_back(self) -> None:
         """Return a place."""
         self.used -= 1
+        refused, self._refused = self._refused, {}
+        for when_free in refused:
+            when_free()
 
 
 @dataclass
@@ -72,6 +83,7 @@ class WarmCounts:
     hits: int = 0
     misses: int = 0
     aged: int = 0
+    """Those that waited in vain: too long, or for clients that no longer come."""
     dead: int = 0
     failed: int = 0
     replayed: int = 0
@@ -80,6 +92,8 @@ class WarmCounts:
 @dataclass(frozen=True)
 class _Waiting:
     upstream: Upstream
+    since: float
+    """When its dial began: the server's clock runs from then."""
     until: float
 
 
@@ -110,7 +124,7 @@ class WarmPool:
         while self._waiting:
             upstream = self._waiting.pop().upstream
             self._budget.give_back()
-            if is_quiet(upstream):
+            if is_quiet(upstream.tls):
                 self.counts.hits += 1
                 return upstream
             upstream.tls.close()
@@ -118,17 +132,24 @@ class WarmPool:
         self.counts.misses += 1
         return None
 
+    def proved_dead(self, taken_at: float) -> None:
+        """One that was taken at that time was dead after all. Those that were waiting beside it are not trusted."""
+        self.counts.replayed += 1
+        self._drop([waiting for waiting in self._waiting if waiting.since <= taken_at])
+        self._wake.set()
+
     def renew(self) -> None:
         """The identity has changed: drop what waits, and what is being made."""
         self._generation += 1
-        self._drop_all()
+        self._pause = self._resume_at = 0.0
+        self._drop(list(self._waiting))
         self._wake.set()
 
     def close(self) -> None:
         """Close what waits, and let `run` end."""
         self._closed = True
         self._generation += 1
-        self._drop_all()
+        self._drop(list(self._waiting))
         self._wake.set()
 
     async def run(self) -> None:
@@ -146,14 +167,21 @@ class WarmPool:
                         await self._wake.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            self._drop_all()
+            self._drop(list(self._waiting))
 
     def _missing(self, now: float) -> int:
+        """How many dials to begin now; each has its place in the budget."""
         if now < self._resume_at:
             return 0
         missing = self._demand.wanted(now) - len(self._waiting) - self._dialling
-        wanted = max(0, min(missing, _AT_ONCE - self._dialling))
-        return sum(self._budget.take() for _ in range(wanted))
+        wanted = min(missing, _AT_ONCE - self._dialling)
+        granted = 0
+        while granted < wanted and self._budget.take(self._wake_up):
+            granted += 1
+        return granted
+
+    def _wake_up(self) -> None:
+        self._wake.set()
 
     def _next_change(self, now: float) -> float:
         times = [waiting.until for waiting in self._waiting]
@@ -162,84 +190,54 @@ class WarmPool:
         return min(times, default=float("inf"))
 
     async def _add_one(self) -> None:
-        generation = self._generation
         kept = False
         try:
             await trio.sleep(random.uniform(0, _JITTER))  # noqa: S311 - spreads load, guards nothing
-            upstream = await self._dial()
-            if generation == self._generation:
-                self._keep(upstream)
-                kept = True
+            generation, began = self._generation, trio.current_time()
+            try:
+                upstream = await self._dial()
+            except UpstreamError:
+                # Clients hear the reason from their own dials; here it only means that there is nothing to be had.
+                self.counts.failed += 1
+                if generation == self._generation:
+                    self._back_off()
             else:
-                upstream.tls.close()
-        except UpstreamError:
-            # Clients hear the reason from their own dials; here it only means that there is nothing to be had.
-            self._back_off()
+                if generation == self._generation:
+                    self._keep(upstream, began)
+                    kept = True
+                else:
+                    part(upstream.tls)
         finally:
             self._dialling -= 1
             if not kept:
                 self._budget.give_back()
             self._wake.set()
 
-    def _keep(self, upstream: Upstream) -> None:
+    def _keep(self, upstream: Upstream, began: float) -> None:
         self.counts.made += 1
         self._pause = 0.0
-        until = trio.current_time() + random.uniform(*_OLDEST)  # noqa: S311 - as above
-        self._waiting.append(_Waiting(upstream, until))
+        until = began + random.uniform(*_OLDEST)  # noqa: S311 - as above
+        self._waiting.append(_Waiting(upstream, began, until))
 
     def _back_off(self) -> None:
-        self.counts.failed += 1
         now = trio.current_time()
         if now < self._resume_at:
             return  # one of several that failed together
         self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
         self._resume_at = now + self._pause * random.uniform(0.75, 1.25)  # noqa: S311 - as above
-        self._drop_all()
+        self._drop(list(self._waiting))
 
     def _retire(self, now: float) -> None:
-        kept = deque[_Waiting]()
-        excess = len(self._waiting) - self._demand.wanted(now)
-        for waiting in self._waiting:  # the oldest first
-            if waiting.until <= now or excess > 0:
-                excess -= 1
-                self.counts.aged += 1
-                self._drop(waiting)
-            else:
-                kept.append(waiting)
-        self._waiting = kept
+        """Drop those that are too old, and of the others the oldest ones that nobody wants any more."""
+        retired = [waiting for waiting in self._waiting if waiting.until <= now]
+        excess = len(self._waiting) - len(retired) - self._demand.wanted(now)
+        if excess > 0:
+            retired += [waiting for waiting in self._waiting if waiting.until > now][:excess]
+        self.counts.aged += len(retired)
+        self._drop(retired)
 
-    def _drop_all(self) -> None:
-        while self._waiting:
-            self._drop(self._waiting.pop())
-
-    def _drop(self, waiting: _Waiting) -> None:
-        waiting.upstream.tls.close()
-        self._budget.give_back()
-
-
-def is_quiet(upstream: Upstream) -> bool:
-    """Whether the server has said nothing since the handshake but what TLS says by itself. Does not wait."""
-    engine = upstream.tls.engine
-    room = memoryview(bytearray(16))
-    while True:
-        data = _read_now(upstream)
-        if data is None:
-            return True
-        if not data:
-            return False
-        engine.feed(data)
-        if engine.read_into(room) or engine.closed or engine.failure is not None:
-            return False
-
-
-def _read_now(upstream: Upstream) -> bytes | None:
-    """What has arrived already: None for nothing, empty for the end of the connection, whatever ended it."""
-    sock = socket.socket(fileno=upstream.tls.socket.fileno())
-    try:
-        return sock.recv(4096)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""
-    finally:
-        sock.detach()
+    def _drop(self, those: list[_Waiting]) -> None:
+        for waiting in those:
+            self._waiting.remove(waiting)
+            part(waiting.upstream.tls)
+            self._budget.give_back()

@@ -1,0 +1,113 @@
+"""The way from the gateway to the server behind it, in plain, and what is said when there is none."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Final, TypeAlias
+
+import trio
+
+from mtlskit.config.values import Endpoint, UnixAddress
+from mtlskit.errors import (
+    Code,
+    UpstreamError,
+    UpstreamLost,
+    UpstreamProtocolError,
+    UpstreamRefusedUs,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from mtlskit.sandbox.tls import READ_SIZE
+from mtlskit.wire.postgres.login import AuthenticationRequested, LoginFinished, MechanismsOffered, ServerLogin
+from mtlskit.wire.postgres.messages import startup_message
+
+__all__ = ["Upstream", "check_server", "open_upstream"]
+
+Upstream: TypeAlias = Endpoint | UnixAddress
+
+_REFUSED: Final = (Code.TCP_REFUSED, "it refused the connection", "nothing listens there: is the server running?")
+_MISSING: Final = (Code.TCP_UNREACHABLE, "there is no such socket", "check the folder, and whether the server is running")
+_NO_ROUTE: Final = "check the address, and the route and the firewall of this host"
+_REASONS: Final = {
+    errno.ECONNREFUSED: _REFUSED,
+    errno.ENOENT: _MISSING,
+    errno.EACCES: (Code.TCP_UNREACHABLE, "permission denied", "the socket and its folder must let this user in"),
+    errno.ECONNRESET: (Code.TCP_RESET, "it reset the connection", "look at the server's log"),
+}
+_TIMEOUT_HINT: Final = "the server or a firewall before it drops what we send: check the address, and that it is up"
+
+
+async def open_upstream(upstream: Upstream, *, within: float) -> trio.SocketStream:
+    """Connects, in plain. `within` is in seconds. Raises UpstreamUnreachable, UpstreamTimeout; both say why."""
+    try:
+        with trio.fail_after(within):
+            if isinstance(upstream, UnixAddress):
+                return await trio.open_unix_socket(str(upstream.path))
+            return await trio.open_tcp_stream(upstream.host, upstream.port)
+    except trio.TooSlowError as exc:
+        raise UpstreamTimeout(
+            Code.TCP_TIMEOUT, _unreachable(upstream, f"no answer within {within:.3g} s"), _TIMEOUT_HINT
+        ) from exc
+    except OSError as exc:
+        raise _fault(upstream, _first_cause(exc)) from exc
+
+
+async def check_server(upstream: Upstream, *, user: str, database: str, within: float) -> None:
+    """Asks once whether a PostgreSQL is there that lets this user begin a login. `within`: seconds, for each of two steps.
+
+    It sends a StartupMessage and looks at the first answer; no password is sent, so a wrong one is not found here.
+    Raises an UpstreamError that says what is wrong.
+    """
+    server = await open_upstream(upstream, within=within)
+    async with server:
+        try:
+            with trio.fail_after(within):
+                await server.send_all(startup_message({"user": user, "database": database}))
+                await _first_answer(server, upstream)
+        except trio.TooSlowError as exc:
+            sentence = f"{upstream} took the connection and did not answer within {within:.3g} s"
+            raise UpstreamTimeout(Code.TCP_TIMEOUT, sentence, "is it a PostgreSQL? look at its log") from exc
+        except trio.BrokenResourceError as exc:
+            raise UpstreamLost(Code.TCP_RESET, f"{upstream} reset the connection", "look at the server's log") from exc
+
+
+async def _first_answer(server: trio.SocketStream, upstream: Upstream) -> None:
+    login = ServerLogin()
+    while data := await server.receive_some(READ_SIZE):
+        try:
+            _, events = login.receive(bytes(data))
+        except UpstreamError as exc:
+            sentence = f"{upstream} does not speak the Postgres protocol"
+            raise UpstreamProtocolError(Code.PG_SERVER_RUBBISH, sentence, "check the host and the port") from exc
+        for event in events:
+            match event:
+                case LoginFinished(error=fields) if fields is not None:
+                    sentence = f"{upstream} refuses the login: {fields.message} ({fields.sqlstate})"
+                    raise UpstreamRefusedUs(Code.UPSTREAM_CLOSED, sentence, "check the user and the database of the URL")
+                case AuthenticationRequested() | MechanismsOffered() | LoginFinished():
+                    return
+    raise UpstreamLost(
+        Code.UPSTREAM_CLOSED, f"{upstream} closed the connection without a word", "look at the server's log"
+    )
+
+
+def _fault(upstream: Upstream, exc: OSError) -> UpstreamUnreachable:
+    if isinstance(exc, socket.gaierror):
+        hint = "check the spelling and the resolver"
+        return UpstreamUnreachable(Code.DNS_FAILED, _unreachable(upstream, exc.strerror or str(exc)), hint)
+    unknown = (Code.TCP_UNREACHABLE, exc.strerror or str(exc), _NO_ROUTE)
+    code, reason, hint = _REASONS.get(exc.errno or 0, unknown)
+    return UpstreamUnreachable(code, _unreachable(upstream, reason), hint)
+
+
+def _unreachable(upstream: Upstream, reason: str) -> str:
+    return f"the server behind the gateway, {upstream}, cannot be reached: {reason}"
+
+
+def _first_cause(exc: OSError) -> OSError:
+    """trio gathers what happened at the addresses of a name in a group, under an error without a number."""
+    cause = exc.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause if isinstance(cause, OSError) else exc
