@@ -52,6 +52,7 @@ class Code(StrEnum):
     CONFIG_MISSING_VARIABLE = "MTLS-CFG-010"
     CONFIG_NOT_SUPPORTED = "MTLS-CFG-011"
     USAGE = "MTLS-CFG-012"
+    NO_TUNNEL_STARTED = "MTLS-CFG-013"
 
     # Keys, certificates and trust anchors on disk.
     FILE_MISSING = "MTLS-ID-001"

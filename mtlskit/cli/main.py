@@ -11,16 +11,26 @@ from typing import Annotated
 import typer
 
 from mtlskit.cli import demo, proxy, sandbox
+from mtlskit.cli.usage import Command, Root
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="mtlskit",
+    cls=Root,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+# "\b" keeps the lines of a paragraph as they are.
+EPILOG = """\b
+Exit status:
+  0    done, or stopped by a signal
+  1    it failed
+  2    wrong usage or configuration, or nothing could start
+  130  interrupted before it had begun"""
 
 
 def _version(value: bool) -> None:
@@ -31,7 +41,7 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=EPILOG)
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
@@ -40,14 +50,15 @@ def root(
     """Plain Postgres clients to databases behind mutual TLS.
 
     Start with `mtlskit demo`, which shows all of it on this machine.
-
-    Exit status: 0 done, 1 it failed, 2 wrong usage or configuration, 3 checked and something needs attention.
     """
 
 
-app.command("demo", epilog=demo.EPILOG)(demo.demo)
-app.command("proxy", epilog=proxy.EPILOG)(proxy.proxy)
-app.command("sandbox", epilog=sandbox.EPILOG)(sandbox.sandbox)
+for name, command, epilog, summary in (
+    ("demo", demo.demo, demo.EPILOG, "Show all of it on this machine, in seconds."),
+    ("proxy", proxy.proxy, proxy.EPILOG, "Take plain connections, forward them over mutual TLS."),
+    ("sandbox", sandbox.sandbox, sandbox.EPILOG, "Run a database that demands mutual TLS, to try with."),
+):
+    app.command(name, cls=Command, epilog=epilog, short_help=summary)(command)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from mtlskit.telemetry import Emit
 
-__all__ = ["LogFormat", "LogOption", "QuietOption", "VerboseOption", "log_sink"]
+__all__ = ["LogFormat", "LogOption", "QuietOption", "VerboseOption", "log_sink", "wants_json"]
 
 
 class LogFormat(StrEnum):
@@ -22,18 +22,36 @@ class LogFormat(StrEnum):
 
 
 LogOption = Annotated[
-    LogFormat, typer.Option("--log", envvar="MTLSKIT_LOG", help="Log as text for people, or as one JSON object a line.")
+    str,
+    typer.Option(
+        "--log",
+        metavar="FORMAT",
+        envvar="MTLSKIT_LOG",
+        # A text, so that another one is refused in our own words.
+        autocompletion=lambda: [each.value for each in LogFormat],
+        show_default=False,
+        help="text for people, or json: one object a line. Default: text.",
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log every step of every session.")]
 
 
-def log_sink(log: LogFormat, *, quiet: bool, verbose: bool) -> Emit:
-    """The log on standard error, as the options want it."""
+def wants_json(log: str) -> bool:
+    """Whether errors and the log are JSON; anything but "json" is for people, until `log_sink` has looked at it."""
+    return log == LogFormat.JSON.value
+
+
+def log_sink(log: str, *, quiet: bool, verbose: bool) -> Emit:
+    """The log on standard error, as the options want it. Raises `ConfigError` (USAGE) for a format that is none."""
     from mtlskit.cli.render import colourful
+    from mtlskit.cli.usage import harmless
+    from mtlskit.errors import Code, ConfigError
     from mtlskit.telemetry import Level, json_log, people_log
 
+    if log not in {each.value for each in LogFormat}:
+        raise ConfigError(Code.USAGE, f"--log {harmless(log)}: not a format of the log", "use --log text or --log json")
     level = Level.WARNING if quiet else Level.DEBUG if verbose else Level.INFO
-    if log is LogFormat.JSON:
+    if wants_json(log):
         return json_log(sys.stderr, level=level)
     return people_log(sys.stderr, level=level, colour=colourful(sys.stderr))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtlskit.cli.options import LogFormat, LogOption, QuietOption, VerboseOption, log_sink
-from mtlskit.cli.render import reported
+from mtlskit.cli.options import LogOption, QuietOption, VerboseOption, log_sink, wants_json
+from mtlskit.cli.render import reported, warn
+from mtlskit.cli.usage import password_warning, typed, whole_number
 
 if TYPE_CHECKING:
     from mtlskit.config.values import ProxyConfig
@@ -36,10 +37,17 @@ def _option(metavar: str, text: str, *names: str, envvar: str | None = None) -> 
 
 
 def proxy(
+    ctx: typer.Context,
     tunnels: Annotated[list[str] | None, typer.Argument(metavar="TUNNEL", hidden=True)] = None,
     config: Annotated[
         Path | None,
-        _option("FILE", "Default: $MTLSKIT_CONFIG, ./mtlskit.toml, then the user's own.", "--config", "-c"),
+        _option(
+            "FILE",
+            "Default: $MTLSKIT_CONFIG, ./mtlskit.toml, then mtlskit.toml in your configuration folder"
+            " (~/.config/mtlskit on Linux).",
+            "--config",
+            "-c",
+        ),
     ] = None,
     listen: Annotated[
         str | None,
@@ -53,7 +61,8 @@ def proxy(
         list[str] | None,
         _option(
             "ADDR",
-            "HOST:PORT or a postgres:// URL; repeat for several, tried in order.",
+            "HOST:PORT or a postgres:// URL; repeatable, tried in order. A URL with a password belongs in the"
+            " variable.",
             envvar="MTLSKIT_UPSTREAM",
         ),
     ] = None,
@@ -62,7 +71,8 @@ def proxy(
     ] = None,
     key: Annotated[str | None, _option("FILE", "Its private key, PEM.", envvar="MTLSKIT_KEY")] = None,
     ca: Annotated[
-        str | None, _option("FILE", "The CAs that the server is checked against, PEM.", envvar="MTLSKIT_CA")
+        str | None,
+        _option("FILE", "The CAs that the server is checked against, PEM. Default: the system's.", envvar="MTLSKIT_CA"),
     ] = None,
     passphrase_file: Annotated[
         str | None, _option("FILE", "A file with the key's passphrase.", envvar="MTLSKIT_PASSPHRASE_FILE")
@@ -72,7 +82,7 @@ def proxy(
         str | None,
         _option(
             "MODE",
-            "full (chain and host name), ca (chain), or name:HOST. Default: full.",
+            "full (chain and host name), or with --ca: ca (chain), name:HOST (chain, and this name). Default: full.",
             envvar="MTLSKIT_VERIFY",
         ),
     ] = None,
@@ -86,8 +96,8 @@ def proxy(
     allow_user: Annotated[
         list[str] | None, _option("USER", "Local users who may connect; repeatable. Default: all.")
     ] = None,
-    max_connections: Annotated[int | None, _option("N", "Clients at once. Default: 1000.")] = None,
-    warm: Annotated[int | None, _option("N", "Connections to keep ready, at most. Default: 0.")] = None,
+    max_connections: Annotated[str | None, _option("N", "Clients at once. Default: 1000.")] = None,
+    warm: Annotated[str | None, _option("N", "Connections to keep ready, at most. Default: 0.")] = None,
     ready_file: Annotated[
         Path | None,
         _option(
@@ -96,7 +106,7 @@ def proxy(
             envvar="MTLSKIT_READY_FILE",
         ),
     ] = None,
-    log: LogOption = LogFormat.TEXT,
+    log: LogOption = "text",
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -121,9 +131,19 @@ def proxy(
         "warm": warm,
     }
     given = {name: value for name, value in flags.items() if value is not None and value != []}
-    with reported():
+    with reported(as_json=wants_json(log)):
+        emit = log_sink(log, quiet=quiet, verbose=verbose)
         chosen = _from_flags(given, tunnels, config) if given else _from_file(config, tunnels or [])
-        _run(chosen, ready_file, log_sink(log, quiet=quiet, verbose=verbose))
+        if upstream and typed(ctx, "upstream"):
+            _warn_of_passwords(upstream, as_json=wants_json(log))
+        _run(chosen, ready_file, emit)
+
+
+def _warn_of_passwords(upstream: list[str], *, as_json: bool) -> None:
+    from mtlskit.config.upstreams import holds_password
+
+    if any(holds_password(text) for text in upstream):
+        warn(password_warning("--upstream", "MTLSKIT_UPSTREAM"), as_json=as_json)
 
 
 def _from_flags(given: dict[str, Any], tunnels: list[str] | None, config: Path | None) -> ProxyConfig:
@@ -137,6 +157,9 @@ def _from_flags(given: dict[str, Any], tunnels: list[str] | None, config: Path |
             f"{what} and {FLAGS[next(iter(given))]} (or its environment variable) exclude each other",
             "run the tunnels of a file, or describe one tunnel with flags",
         )
+    for name in ("max_connections", "warm"):
+        if name in given:
+            given = given | {name: whole_number(FLAGS[name], given[name])}
     required: dict[str, Any] = {"listen": None, "upstream": (), "cert": None, "key": None}
     return config_from_flags(**(required | given), base=Path.cwd(), environ=os.environ)
 

@@ -1,4 +1,7 @@
-"""The only place that prints. Commands return results and raise errors; here they become text, JSON and statuses."""
+"""The only place that prints. Commands return results and raise errors; here they become text, JSON and statuses.
+
+Where the log is JSON, errors and warnings are lines of it, so that whoever collects it finds them there too.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,50 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from dataclasses import dataclass
+from typing import Any, ClassVar, TextIO
 
 import typer
 
 from mtlskit.errors import MtlskitError
+from mtlskit.telemetry import Event, Level, json_log
 from mtlskit.telemetry.logs import printable
 
-__all__ = ["colourful", "fail", "line", "print_json", "reported"]
+__all__ = ["INTERRUPTED", "Error", "Warned", "colourful", "fail", "line", "print_json", "reported", "warn"]
 
 _RED = "\x1b[31m"
+_YELLOW = "\x1b[33m"
 _DIM = "\x1b[2m"
 _PLAIN = "\x1b[0m"
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Error(Event):
+    """The command ends with an error."""
+
+    level: ClassVar[Level] = Level.ERROR
+
+    code: str
+    reason: str
+    hint: str
+
+    def sentence(self) -> str:
+        return f"{self.reason} [{self.code}]" + (f"; {self.hint}" if self.hint else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned(Event):
+    """Something about how the command was called deserves attention."""
+
+    level: ClassVar[Level] = Level.WARNING
+
+    warning: str
+
+    def sentence(self) -> str:
+        return self.warning
 
 
 def colourful(stream: TextIO) -> bool:
@@ -47,14 +79,22 @@ def print_json(value: Any) -> None:
 def fail(error: MtlskitError, *, as_json: bool = False) -> None:
     """An error, on the error stream: the sentence, and what to do."""
     if as_json:
-        facts = {"code": error.code.value, "reason": error.sentence, "hint": error.hint}
-        print(json.dumps({"error": facts}), file=sys.stderr, flush=True)
+        json_log(sys.stderr)(Error(code=error.code.value, reason=error.sentence, hint=error.hint))
         return
     red, dim, plain = (_RED, _DIM, _PLAIN) if colourful(sys.stderr) else ("", "", "")
     print(f"{red}error:{plain} {printable(error.sentence)} {dim}[{error.code}]{plain}", file=sys.stderr)
     if error.hint:
         print(f"{dim}hint:{plain}  {printable(error.hint)}", file=sys.stderr)
     sys.stderr.flush()
+
+
+def warn(warning: str, *, as_json: bool = False) -> None:
+    """A warning, on the error stream; the command goes on."""
+    if as_json:
+        json_log(sys.stderr)(Warned(warning=warning))
+        return
+    yellow, plain = (_YELLOW, _PLAIN) if colourful(sys.stderr) else ("", "")
+    print(f"{yellow}warning:{plain} {printable(warning)}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -43,7 +43,8 @@ def parse_listen(text: str, *, base: Path, environ: Mapping[str, str]) -> Listen
     if host in {"", "*"}:
         raise _bad(
             "the address to listen on is not written down",
-            "write 127.0.0.1:PORT for this machine only, or 0.0.0.0:PORT (or [::]:PORT) together with allow_clients",
+            "write 127.0.0.1:PORT for this machine only, or 0.0.0.0:PORT (or [::]:PORT) together with"
+            " --allow-client CIDR (allow_clients in a file)",
         )
     if port is None:
         raise _bad("the port is missing", _LISTEN_HINT)

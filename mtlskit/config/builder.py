@@ -42,6 +42,7 @@ _Parsed = TypeVar("_Parsed")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 _LATER_ISSUERS = ("heroku", "ca", "csr", "command")
 _LATER_KINDS = ("kafka",)
+_UNBRACED = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]{0,127})")
 _INLINE = ("cert", "key", "passphrase_file")
 
 
@@ -100,7 +101,7 @@ def _refuse_later_versions(document: Mapping[str, object], origin: Origin) -> No
                 origin,
                 path,
                 f'kind "{value}" arrives in a later version',
-                f'this version has kind = "{TunnelKind.POSTGRES}", and "{TunnelKind.TCP}" for any other TLS service',
+                f'this version has "{TunnelKind.POSTGRES}", and "{TunnelKind.TCP}" for any other TLS service',
                 code=Code.CONFIG_NOT_SUPPORTED,
             )
 
@@ -188,7 +189,10 @@ def _negotiation(table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: 
         return Negotiation.SSLREQUEST
     if kind is not TunnelKind.POSTGRES:
         raise problem(
-            origin, (*path, "negotiation"), f"only a {TunnelKind.POSTGRES} tunnel negotiates", "leave negotiation out"
+            origin,
+            (*path, "negotiation"),
+            f"only a {TunnelKind.POSTGRES} tunnel negotiates",
+            f"leave {origin.name_of('negotiation')} out",
         )
     with located(origin, (*path, "negotiation")):
         return _choice(table.negotiation, Negotiation, "not a way to begin TLS")
@@ -214,11 +218,21 @@ def _listen(table: TunnelTable, path: ValuePath, around: Surroundings) -> Listen
 
 def _upstream(table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: Origin) -> tuple[Endpoint, ...]:
     if isinstance(table.upstream, str):
+        _refuse_unbraced(path, origin)
         parsed = [_one(table.upstream, lambda text: parse_upstream(text, kind), path, origin)]
     else:
+        for number in range(len(table.upstream)):
+            _refuse_unbraced((*path, number), origin)
         parsed = _each(table.upstream, lambda text: parse_upstream(text, kind), path, origin)
     with located(origin, path):
         return join_upstreams(parsed)
+
+
+def _refuse_unbraced(path: ValuePath, origin: Origin) -> None:
+    """`$NAME` as a shell has it. Judged by what was written: what a variable holds may be a secret."""
+    written = origin.written(path)
+    if isinstance(written, str) and (variable := _UNBRACED.fullmatch(written.strip())):
+        raise problem(origin, path, "a variable is written with braces", f'did you mean "${{{variable[1]}}}"?')
 
 
 def _identity_of(

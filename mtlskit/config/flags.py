@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from mtlskit.config.builder import Surroundings, build_tunnels
 from mtlskit.config.origins import FlagOrigin
-from mtlskit.config.values import ProxyConfig
+from mtlskit.config.values import FROM_FLAGS, ProxyConfig
 
 __all__ = ["FLAGS", "config_from_flags"]
 
@@ -52,7 +52,7 @@ def config_from_flags(
     allow_users: Sequence[str] = (),
     max_connections: int | None = None,
     warm: int | None = None,
-    name: str = "default",
+    name: str = FROM_FLAGS,
     platform: str = sys.platform,
 ) -> ProxyConfig:
     """Build the configuration of one tunnel; relative paths start at `base`. What is None was not given.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,9 @@ __all__ = ["LARGEST_FILE", "load_config", "parse_config", "select"]
 LARGEST_FILE = 1024 * 1024
 """Bytes. A thousand tunnels take some 300 KiB; a larger file is a log or a dump named by mistake."""
 
+_TEXTS_IN_QUOTES = (
+    'each key stands once in its table, and texts stand in quotes: key = "value"; see https://toml.io/en/v1.0.0'
+)
 _PLACE = re.compile(r"\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
 
 
@@ -34,11 +38,18 @@ def load_config(path: Path, *, environ: Mapping[str, str], platform: str = sys.p
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError as exc:
-        raise ConfigError(Code.CONFIG_NOT_FOUND, f"{path}: there is no such file", WITHOUT_A_FILE) from exc
+        looked = "" if path.is_absolute() else f": looked for {path.absolute()}"
+        raise ConfigError(
+            Code.CONFIG_NOT_FOUND,
+            f"{path}: there is no such file{looked}",
+            f"check the name, or describe one tunnel without a file: {WITHOUT_A_FILE}",
+        ) from exc
     except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
         reason = getattr(exc, "strerror", None) or str(exc)
         raise ConfigError(
-            Code.CONFIG_UNREADABLE, f"{path}: cannot be read: {reason}", "check its kind and permissions: ls -ld PATH"
+            Code.CONFIG_UNREADABLE,
+            f"{path}: cannot be read: {reason}",
+            f"check its kind and permissions: ls -ld {shlex.quote(str(path.absolute()))}",
         ) from exc
     if len(content) > LARGEST_FILE:
         raise ConfigError(
@@ -111,7 +122,9 @@ def _parse_toml(text: str, source: Path) -> dict[str, object]:
             line, column = int(place["line"]), int(place["column"])
         else:
             line, column = text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
-        raise _syntax(source, f"{source}:{line}:{column}: not TOML: {_one_line(reason)}") from exc
+        raise _syntax(
+            source, f"{source}:{line}:{column}: not TOML: {_one_line(reason)}", _toml_hint(text, line)
+        ) from exc
     except RecursionError as exc:
         raise _syntax(source, f"{source}: not usable: lists or tables are nested too deeply") from exc
     except ValueError as exc:  # an integer beyond the interpreter's limit of digits
@@ -123,7 +136,15 @@ def _one_line(reason: str) -> str:
     return reason if len(reason) <= 160 else f"{reason[:160]}…"
 
 
-def _syntax(source: Path, sentence: str) -> ConfigError:
-    return ConfigError(
-        Code.CONFIG_SYNTAX, sentence, 'texts stand in quotes: key = "value"; see https://toml.io/en/v1.0.0'
-    )
+def _toml_hint(text: str, line: int) -> str:
+    """What to write in `line` (from 1) instead. The line says what was meant more surely than tomllib's sentence."""
+    lines = text.split("\n")
+    if lines[line - 1 : line] and lines[line - 1].lstrip().startswith("["):
+        return (
+            "a table begins with [tunnel.NAME] or [identity.NAME], once for each NAME of letters, digits, '-' and '_'"
+        )
+    return _TEXTS_IN_QUOTES
+
+
+def _syntax(source: Path, sentence: str, hint: str = _TEXTS_IN_QUOTES) -> ConfigError:
+    return ConfigError(Code.CONFIG_SYNTAX, sentence, hint)

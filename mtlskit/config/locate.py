@@ -15,9 +15,9 @@ FILE_NAME = "mtlskit.toml"
 VARIABLE = "MTLSKIT_CONFIG"
 
 WITHOUT_A_FILE = (
-    "name one with --config FILE, or do without: mtlskit proxy --kind postgres --listen 127.0.0.1:6432"
-    " --upstream HOST:PORT --cert client.pem --key client.key --ca server-ca.pem"
+    "mtlskit proxy --listen 127.0.0.1:6432 --upstream HOST:5432 --cert client.crt --key client.key --ca root.crt"
 )
+"""One tunnel by flags alone."""
 
 
 def locate_config(
@@ -37,8 +37,12 @@ def locate_config(
     for place in places:
         if os.path.exists(place):  # noqa: PTH110 (Path.exists raises where a folder may not be searched)
             return place
-    looked = " and ".join(str(place) for place in places)
-    raise ConfigError(Code.CONFIG_NOT_FOUND, f"there is no configuration file: looked for {looked}", WITHOUT_A_FILE)
+    looked = " and ".join(str(place.absolute()) for place in places)
+    raise ConfigError(
+        Code.CONFIG_NOT_FOUND,
+        f"there is no configuration file: looked for {looked}",
+        f"name one with --config FILE, or do without: {WITHOUT_A_FILE}",
+    )
 
 
 def default_user_folder() -> Path:

@@ -37,6 +37,10 @@ _LONGEST_SHOWN = 64
 _MAY_HOLD_A_SECRET = re.compile(r"@|://|password", re.IGNORECASE)
 
 
+_IN_FLAGS = {"upstream": "HOST:5432, or set MTLSKIT_UPSTREAM"}
+"""Examples that differ from the file's: a URL with a password does not belong on a command line."""
+
+
 class Origin(Protocol):
     """A file or a command line."""
 
@@ -108,7 +112,8 @@ class FlagOrigin:
         return look_up(self._document, path)
 
     def spell(self, key: str, value: str) -> str:
-        return f"{self._flags[key]} {value.strip('[]')}"
+        bare = value.strip("[]").replace('"', "")
+        return f"{self._flags[key]} {_IN_FLAGS.get(key) or bare}"
 
     def name_of(self, key: str) -> str:
         return self._flags[key]

@@ -22,7 +22,7 @@ def parse_path(text: str, *, base: Path, environ: Mapping[str, str]) -> Path:
         raise ConfigError(
             Code.CONFIG_BAD_VALUE,
             "the path holds a control character",
-            r"in TOML, write paths with backslashes in single quotes: 'C:\keys\client.pem'",
+            r"in TOML, write paths with backslashes in single quotes: 'C:\keys\client.crt'",
         )
     return base / _expand(text, environ)
 

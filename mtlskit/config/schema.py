@@ -97,12 +97,24 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
         "kind": '"postgres"',
         "listen": '"127.0.0.1:6432"',
         "upstream": '"${DATABASE_URL}"',
-        "cert": '"client.pem"',
+        "cert": '"client.crt"',
         "key": '"client.key"',
-        "ca": '"server-ca.pem"',
+        "ca": '"root.crt"',
+        "passphrase_file": '"client.passphrase"',
+        "identity": '"NAME"',
+        "issuer": '"files"',
+        "verify": '"full"',
+        "negotiation": '"sslrequest"',
+        "pins": '["sha256/BASE64"]',
+        "allow_clients": '["10.0.0.0/8"]',
+        "allow_users": '["tableau", 1001]',
+        "max_connections": "1000",
+        "warm": "10",
     }
 )
-"""What to write for a key that is missing, in TOML."""
+"""What to write for a key that is missing or of another type, in TOML. Deadlines: `_DURATION`."""
+
+_DURATION = '"10s"'
 
 _SENTENCES: Mapping[str, str] = MappingProxyType(
     {
@@ -118,6 +130,7 @@ def check_shape(document: Mapping[str, object], origin: Origin) -> Document:
 
     Raises `ConfigError` for the problem that stands first: CONFIG_UNKNOWN_KEY, CONFIG_MISSING_KEY or CONFIG_BAD_VALUE.
     """
+    _refuse_nameless(document, origin)
     try:
         return Document.model_validate(document)
     except ValidationError as exc:
@@ -129,6 +142,16 @@ def check_shape(document: Mapping[str, object], origin: Origin) -> Document:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         told = _tell(first, origin)
         raise ConfigError(told.code, f"{told.sentence}{more}", told.hint) from exc
+
+
+def _refuse_nameless(document: Mapping[str, object], origin: Origin) -> None:
+    """`[tunnel]` where `[tunnel.NAME]` is meant: each of its keys would be called a tunnel, and wrong."""
+    for section, table in (("tunnel", TunnelTable), ("identity", IdentityTable)):
+        entries = document.get(section)
+        if not isinstance(entries, dict):
+            continue
+        if any(key in table.model_fields and not isinstance(value, dict) for key, value in entries.items()):
+            raise problem(origin, (section,), "the table has no name", f"name the table: [{section}.NAME]")
 
 
 def _tell(details: ErrorDetails, origin: Origin) -> ConfigError:
@@ -146,15 +169,23 @@ def _tell(details: ErrorDetails, origin: Origin) -> ConfigError:
                 code=Code.CONFIG_MISSING_KEY,
             )
         case "kind":
-            return problem(origin, path, details["msg"])
+            return problem(origin, path, details["msg"], _example(path, origin))
         case "model_type" if len(path) == 2:
             return problem(origin, path, "must be a table", f"begin it with [{path[0]}.NAME] on a line of its own")
         case "model_type":
             return problem(origin, path, "must be a table", f'write {key} = {{ startup = "10s" }}')
         case "dict_type":
-            return problem(origin, path, "must be a table of tables", f"write [{key}.NAME], with single brackets")
+            return problem(
+                origin, path, "must be a table of tables", f"name the table: [{key}.NAME], in single brackets"
+            )
         case other:
-            return problem(origin, path, _SENTENCES.get(other, "is not of the expected kind"))
+            return problem(origin, path, _SENTENCES.get(other, "is not of the expected kind"), _example(path, origin))
+
+
+def _example(path: ValuePath, origin: Origin) -> str:
+    """How the value at `path` is written: the key's example, whatever entry of a list is meant."""
+    key = next(part for part in reversed(path) if isinstance(part, str))
+    return f"write {origin.spell(key, EXAMPLES.get(key, _DURATION))}"
 
 
 def _unknown_key(path: ValuePath, origin: Origin) -> ConfigError:

@@ -15,7 +15,7 @@ from mtlskit.config.addresses import parse_endpoint
 from mtlskit.config.values import Endpoint, TunnelKind
 from mtlskit.errors import Code, ConfigError
 
-__all__ = ["MOST_UPSTREAMS", "POSTGRES_PORT", "join_upstreams", "parse_upstream"]
+__all__ = ["MOST_UPSTREAMS", "POSTGRES_PORT", "holds_password", "join_upstreams", "parse_upstream"]
 
 POSTGRES_PORT = 5432
 MOST_UPSTREAMS = 64
@@ -38,7 +38,7 @@ def parse_upstream(text: str, kind: TunnelKind) -> tuple[Endpoint, ...]:
         raise ConfigError(
             Code.CONFIG_NOT_SUPPORTED,
             'upstream "heroku:ADDON" arrives in a later version',
-            'use the add-on\'s URL: upstream = "${DATABASE_URL}"',
+            "use the add-on's URL, which is in its DATABASE_URL",
         )
     url = _SCHEME.fullmatch(text)
     if url is None:
@@ -54,6 +54,19 @@ def parse_upstream(text: str, kind: TunnelKind) -> tuple[Endpoint, ...]:
             f'write HOST:PORT, or set the kind to "{TunnelKind.POSTGRES}"',
         )
     return tuple(_url_endpoint(part) for part in _hosts_of(url[2]).split(","))
+
+
+def holds_password(text: str) -> bool:
+    """Whether `text` is a URL that carries a password: after the user, or as a parameter."""
+    url = _SCHEME.fullmatch(text.strip())
+    if url is None:
+        return False
+    # Up to the last "@" whatever stands between: a password may hold a bare slash.
+    credentials, at, _ = url[2].rpartition("@")
+    if at and credentials.partition(":")[2]:
+        return True
+    _, _, query = url[2].partition("?")
+    return any(name == "password" for name, _ in parse_qsl(query))
 
 
 def join_upstreams(parsed: Iterable[Iterable[Endpoint]]) -> tuple[Endpoint, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 __all__ = [
+    "FROM_FLAGS",
     "MOST_WARM",
     "Endpoint",
     "IdentityConfig",
@@ -27,6 +28,8 @@ __all__ = [
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
+FROM_FLAGS = "default"
+"""The name of a tunnel that flags describe. In a file the name is free, so hints about it show both spellings."""
 
 MOST_WARM = 100
 """Connections made in advance, of one tunnel and of all together: each costs the server a process that idles."""

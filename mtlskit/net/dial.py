@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import ssl
+from base64 import b64encode
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 import trio
@@ -26,8 +27,10 @@ from mtlskit.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
+from mtlskit.net.connect import connect_tcp
 from mtlskit.net.faults import closed_early, dns_fault, tcp_fault, tls_fault
 from mtlskit.net.identity import IdentitySnapshot
+from mtlskit.net.presented import presented
 from mtlskit.net.sockets import tune
 from mtlskit.net.tls import TlsConnection, TlsEngine
 from mtlskit.pki.certificates import spki_sha256
@@ -38,8 +41,8 @@ __all__ = ["POSTGRES_ALPN", "Dialler", "Route", "Upstream"]
 POSTGRES_ALPN = "postgresql"
 """The ALPN name that direct TLS demands (PostgreSQL documentation, protocol flow, "SSL Session Encryption")."""
 
-_EYEBALLS_DELAY = 0.25
-"""Seconds before the next address is tried beside the first (RFC 8305 section 5)."""
+_ANSWER_SHOWN = 20
+"""Bytes shown of an answer that is not Postgres: enough to know HTTP, SSH or TLS by, too few to tell a story with."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Upstream:
     tls: TlsConnection
     route: Route
     identity: IdentitySnapshot
+    skipped: tuple[tuple[Endpoint, UpstreamError], ...] = ()
+    """The endpoints that were tried before this one, and why each did not take us."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +83,16 @@ class Dialler:
     async def dial(self, identity: IdentitySnapshot) -> Upstream:
         """Connect to the first endpoint that takes us. Raises UpstreamError within `timeout` seconds."""
         deadline = trio.current_time() + self.timeout
-        failures: list[UpstreamError] = []
+        skipped: list[tuple[Endpoint, UpstreamError]] = []
         for index, endpoint in enumerate(self.endpoints):
             share = (deadline - trio.current_time()) / (len(self.endpoints) - index)
             try:
-                return await self._within(share, endpoint, identity, Route(endpoint, endpoint.host, endpoint.port))
+                upstream = await self._within(share, endpoint, identity, Route(endpoint, endpoint.host, endpoint.port))
             except UpstreamError as exc:
-                failures.append(exc)
-        raise _worst(failures)
+                skipped.append((endpoint, exc))
+            else:
+                return replace(upstream, skipped=tuple(skipped))
+        raise _worst([exc for _, exc in skipped])
 
     async def dial_route(self, route: Route, identity: IdentitySnapshot) -> Upstream:
         """Connect to one address again, for a cancel. Raises UpstreamError within `timeout` seconds."""
@@ -110,7 +117,7 @@ class Dialler:
         return routes
 
     async def _within(self, seconds: float, endpoint: Endpoint, identity: IdentitySnapshot, target: Route) -> Upstream:
-        progress = _Progress(str(endpoint))
+        progress = _Progress(endpoint)
         with trio.move_on_after(max(seconds, 0.001)):
             return await self._connect(endpoint, identity, target, progress)
         raise progress.too_slow(seconds)
@@ -118,7 +125,7 @@ class Dialler:
     async def _connect(
         self, endpoint: Endpoint, identity: IdentitySnapshot, target: Route, progress: _Progress
     ) -> Upstream:
-        sock = await _open(target, endpoint)
+        sock = await connect_tcp(target.address, target.port, endpoint, progress.resolved)
         try:
             route = _route_of(sock, endpoint)
             progress.where = str(route)
@@ -146,7 +153,8 @@ class Dialler:
         except (ssl.SSLEOFError, ConnectionResetError) as exc:
             raise self._cut_off(where) from exc
         except ssl.SSLError as exc:
-            raise tls_fault(where, exc, verify) from exc
+            leaf = presented(tls.engine.presented_certificate())
+            raise tls_fault(where, exc, verify, trust=identity.trust, leaf=leaf) from exc
         except OSError as exc:
             raise tcp_fault(where, exc) from exc
         self._check_pins(tls.engine, where)
@@ -175,10 +183,12 @@ class Dialler:
         if not self.pins:
             return
         leaf = engine.peer_certificate()
-        if leaf is None or spki_sha256(x509.load_der_x509_certificate(leaf)) not in self.pins:
+        found = b"" if leaf is None else spki_sha256(x509.load_der_x509_certificate(leaf))
+        if found not in self.pins:
+            wanted = "not the pinned one" if len(self.pins) == 1 else f"none of the {len(self.pins)} pinned ones"
             raise UpstreamUntrusted(
                 Code.TLS_PIN_MISMATCH,
-                f"{where} presents a key that matches none of the {len(self.pins)} configured pins",
+                f"{where} presents the key sha256/{b64encode(found).decode('ascii')}, which is {wanted}",
                 "if the server's key was replaced on purpose, add the new pin beside the old one",
             )
 
@@ -186,11 +196,19 @@ class Dialler:
 class _Progress:
     """How far an attempt came, for the sentence when its time is up."""
 
-    def __init__(self, where: str) -> None:
-        self.where = where
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.where = str(endpoint)
         self.stage = ""
+        self._host = endpoint.host
+        self._resolved = _is_address(endpoint.host)
+
+    def resolved(self) -> None:
+        """The name has led to addresses."""
+        self._resolved = True
 
     def too_slow(self, seconds: float) -> UpstreamError:
+        if not self._resolved:
+            return dns_fault(self._host, TimeoutError(f"the resolver did not answer within {seconds:.3g} s"))
         if not self.stage:
             return UpstreamTimeout(
                 Code.TCP_TIMEOUT,
@@ -204,30 +222,12 @@ class _Progress:
         )
 
 
-async def _open(target: Route, endpoint: Endpoint) -> trio.socket.SocketType:
-    try:
-        stream = await trio.open_tcp_stream(target.address, target.port, happy_eyeballs_delay=_EYEBALLS_DELAY)
-    except trio.socket.gaierror as exc:
-        raise dns_fault(endpoint.host, exc) from exc
-    except OSError as exc:
-        raise tcp_fault(str(endpoint), _first_cause(exc)) from exc
-    return stream.socket
-
-
 def _route_of(sock: trio.socket.SocketType, endpoint: Endpoint) -> Route:
     try:
         return Route(endpoint, *sock.getpeername()[:2])
     except OSError as exc:
         # A connection that was reset as soon as it stood has no peer any more: ENOTCONN, or EINVAL on macOS.
         raise tcp_fault(str(endpoint), ConnectionResetError(errno.ECONNRESET, "reset at once")) from exc
-
-
-def _first_cause(exc: OSError) -> OSError:
-    """Trio gathers the failures of all addresses of a name in an exception group; the first tells enough."""
-    cause = exc.__cause__
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    return cause if isinstance(cause, OSError) else exc
 
 
 async def _ask_for_tls(sock: trio.socket.SocketType, where: str) -> None:
@@ -263,8 +263,12 @@ async def _ask_for_tls(sock: trio.socket.SocketType, where: str) -> None:
             f"{where} answered the SSLRequest with an error",
             "the server may be out of processes or very old: look at its log",
         )
+    # As Python writes bytes: nothing in it can act on a terminal.
+    shown = repr(answer[:_ANSWER_SHOWN])[1:]
     raise UpstreamProtocolError(
-        Code.TLS_UNKNOWN_ANSWER, f"{where} does not speak the Postgres protocol", "check the host and the port"
+        Code.TLS_UNKNOWN_ANSWER,
+        f"{where} does not speak the Postgres protocol: it answered the SSLRequest with {shown}",
+        "check the host and the port",
     )
 
 

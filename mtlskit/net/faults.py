@@ -19,6 +19,7 @@ from mtlskit.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
+from mtlskit.net.presented import Presented
 from mtlskit.wire.alerts import meaning_of
 
 __all__ = ["closed_early", "dns_fault", "tcp_fault", "tls_fault"]
@@ -71,10 +72,15 @@ def closed_early(where: str, when: str) -> UpstreamError:
     )
 
 
-def tls_fault(where: str, exc: ssl.SSLError, verify: Verify) -> UpstreamError:
-    """A handshake that failed, or an alert that came after it."""
+def tls_fault(
+    where: str, exc: ssl.SSLError, verify: Verify, *, trust: str = "", leaf: Presented | None = None
+) -> UpstreamError:
+    """A handshake that failed, or an alert that came after it.
+
+    `trust`: what the server's chain was compared with; `leaf`: what the server presented.
+    """
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return _verification_fault(where, exc, verify)
+        return _verification_fault(where, exc, verify, trust, leaf)
     if isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return closed_early(where, "during the TLS handshake")
     reason = exc.reason or ""
@@ -100,13 +106,16 @@ def tls_fault(where: str, exc: ssl.SSLError, verify: Verify) -> UpstreamError:
     )
 
 
-def _verification_fault(where: str, exc: ssl.SSLCertVerificationError, verify: Verify) -> UpstreamError:
+def _verification_fault(
+    where: str, exc: ssl.SSLCertVerificationError, verify: Verify, trust: str, leaf: Presented | None
+) -> UpstreamError:
     said = exc.verify_message.rstrip(".")
     if exc.verify_code in _OTHER_NAME:
         expected = verify.name if verify.mode is VerifyMode.NAME else where
         return UpstreamUntrusted(
             Code.TLS_NAME_MISMATCH,
-            f"{where} presents a certificate for another name than {expected}: {said}",
+            f"{where} presents a certificate for another name than {expected}: {said}"
+            + (f"; its certificate is for {leaf.names}" if leaf else ""),
             'if this is the right server, set verify = "name:THE-NAME-IN-ITS-CERTIFICATE", or verify = "ca" where only '
             "its CA counts",
         )
@@ -118,6 +127,8 @@ def _verification_fault(where: str, exc: ssl.SSLCertVerificationError, verify: V
         )
     return UpstreamUntrusted(
         Code.TLS_CHAIN_NOT_TRUSTED,
-        f"{where} presents a chain that we do not trust: {said}",
+        f"{where} presents a chain that we do not trust: {said}"
+        + (f"; its certificate is {leaf.subject}, issued by {leaf.issuer}" if leaf else "")
+        + (f"; compared with {trust}" if trust else ""),
         "name the server's own CA with `ca` (--ca); for Heroku it is the PREFIXroot.crt of the downloaded bundle",
     )

@@ -20,10 +20,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography import x509
+
 from mtlskit.config.values import IdentityConfig, Verify, VerifyMode
 from mtlskit.errors import Code, IdentityError
 from mtlskit.net.files import read_private, read_public
-from mtlskit.pki.certificates import certificates_pem
+from mtlskit.pki.certificates import certificates_pem, subject_text
 from mtlskit.pki.identity import CheckedPair, anchor_warnings, check_anchors, check_pair
 from mtlskit.pki.keys import private_key_pem
 
@@ -31,6 +33,9 @@ __all__ = ["IdentitySnapshot", "load_snapshot"]
 
 _STABLE_ATTEMPTS = 5
 """How often to read files that are being replaced. They are replaced once; the check of the pair has the last word."""
+
+_ANCHORS_TOLD = 3
+"""Subjects of trust anchors that an error names; a trust store holds hundreds."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class IdentitySnapshot:
     context: ssl.SSLContext
     verify: Verify
     warnings: tuple[str, ...]
+    trust: str = "the system's roots, because no ca is set"
+    """What the server's chain is compared with, for sentences."""
 
     @property
     def serial(self) -> str:
@@ -71,13 +78,22 @@ def load_snapshot(
         cert_pem, key_pem, now=now, cert_source=str(config.cert), key_source=str(config.key), passphrase=passphrase
     )
     anchors_pem = None
+    trust = IdentitySnapshot.trust
     warnings = pair.warnings
     if files.ca is not None:
         anchors = check_anchors(read_public(files.ca, "CA file"), now=now, source=str(config.ca))
         anchors_pem = certificates_pem(anchors).decode("ascii")
+        trust = _told_anchors(str(config.ca), anchors)
         warnings += anchor_warnings(anchors, now=now, source=str(config.ca))
     context = _context(pair, anchors_pem, verify, alpn, source=config.cert)
-    return IdentitySnapshot(config.name, pair, context, verify, warnings)
+    return IdentitySnapshot(config.name, pair, context, verify, warnings, trust)
+
+
+def _told_anchors(source: str, anchors: tuple[x509.Certificate, ...]) -> str:
+    names = [subject_text(anchor) for anchor in anchors[:_ANCHORS_TOLD]]
+    if len(anchors) > _ANCHORS_TOLD:
+        names.append(f"{len(anchors) - _ANCHORS_TOLD} more")
+    return f"{source} ({'; '.join(names)})"
 
 
 def _resolved(config: IdentityConfig) -> IdentityConfig:

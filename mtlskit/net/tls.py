@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 from contextlib import suppress
+from typing import Any
 
 import trio
 
@@ -120,6 +122,19 @@ class TlsEngine:
     def peer_certificate(self) -> bytes | None:
         """The peer's leaf certificate, DER."""
         return self._object.getpeercert(binary_form=True)
+
+    def presented_certificate(self) -> bytes | None:
+        """The leaf that the peer has sent, DER, verified or not: what to name when the handshake was refused.
+
+        None where there is none, and where OpenSSL (before 3.0) does not keep what it has not verified.
+        """
+        if sys.version_info >= (3, 13):
+            chain = self._object.get_unverified_chain()
+            return chain[0] if chain else None
+        # The method is there since Python 3.10, under its later name but one object deeper.
+        private: Any = self._object
+        certificates = private._sslobj.get_unverified_chain()
+        return ssl.PEM_cert_to_DER_cert(certificates[0].public_bytes()) if certificates else None
 
     @property
     def version(self) -> str:

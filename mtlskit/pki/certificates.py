@@ -16,10 +16,12 @@ from mtlskit.pki import der, pem
 
 __all__ = [
     "MAX_CERTIFICATES",
+    "bounded_text",
     "certificates_pem",
     "extension",
     "fingerprint_sha256",
     "is_issued_by",
+    "issuer_text",
     "load_certificates",
     "public_key_der_of",
     "serial_text",
@@ -96,6 +98,8 @@ def _no_certificate(blocks: tuple[pem.Block, ...], source: str) -> IdentityError
         hint = f"convert it: openssl x509 -in {source} -out NEW_FILE"
     elif labels & {"PKCS7", "CMS"}:
         hint = f"convert it: openssl pkcs7 -in {source} -print_certs -out NEW_FILE"
+    elif labels & pem.PRIVATE_KEY_LABELS:
+        hint += "; are cert and key exchanged?"
     return IdentityError(Code.PEM_WRONG_KIND, f"{source} holds {pem.describe_blocks(blocks)}, not a certificate", hint)
 
 
@@ -128,10 +132,19 @@ def fingerprint_sha256(certificate: x509.Certificate) -> bytes:
 def subject_text(certificate: x509.Certificate) -> str:
     """The subject by RFC 4514, or the serial where the subject is empty (a name may stand in the SAN alone).
 
-    It goes into errors and logs, and a peer chooses it: what a terminal would act on is escaped as RFC 4514 allows
-    (backslash and hex), and its length is bounded.
+    It goes into errors and logs, and a peer chooses it: see `bounded_text`.
     """
-    text = certificate.subject.rfc4514_string() or f"serial {serial_text(certificate)}"
+    return bounded_text(certificate.subject.rfc4514_string() or f"serial {serial_text(certificate)}")
+
+
+def issuer_text(certificate: x509.Certificate) -> str:
+    """The issuer's name, as `subject_text` gives the subject's."""
+    return bounded_text(certificate.issuer.rfc4514_string() or "an issuer without a name")
+
+
+def bounded_text(text: str) -> str:
+    """A name that somebody else chose, cut, and with what a terminal would act on escaped as RFC 4514 allows
+    (backslash and hex)."""
     return "".join(char if char.isprintable() else _escaped(char) for char in text[:_MAX_SUBJECT])
 
 
@@ -140,10 +153,8 @@ def _escaped(char: str) -> str:
 
 
 def serial_text(certificate: x509.Certificate) -> str:
-    """The serial as OpenSSL writes it: upper-case hex, an even number of digits."""
-    serial = certificate.serial_number
-    digits = f"{abs(serial):X}"
-    return ("-" if serial < 0 else "") + digits.zfill(len(digits) + len(digits) % 2)
+    """The serial in hexadecimal: lower case, no separators, no leading zeros. One form, everywhere it is shown."""
+    return f"{certificate.serial_number:x}"
 
 
 def extension(certificate: x509.Certificate, kind: type[_ExtensionValue], *, source: str) -> _ExtensionValue | None:

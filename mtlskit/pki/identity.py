@@ -8,6 +8,7 @@ may hold its certificates in any order: the leaf is the one that the key belongs
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,7 @@ from mtlskit.pki.certificates import (
     certificates_pem,
     extension,
     is_issued_by,
+    issuer_text,
     load_certificates,
     public_key_der_of,
     serial_text,
@@ -58,7 +60,7 @@ class CheckedPair:
 
     @property
     def serial(self) -> str:
-        """The leaf's serial as `openssl x509 -serial` writes it."""
+        """The leaf's serial, lower-case hexadecimal."""
         return serial_text(self.leaf)
 
     @property
@@ -121,12 +123,23 @@ def check_anchors(pem: bytes, *, now: datetime, source: str) -> tuple[x509.Certi
 
 
 def anchor_warnings(anchors: Sequence[x509.Certificate], *, now: datetime, source: str) -> tuple[str, ...]:
-    """A sentence for each anchor that is not valid at `now`: what it signed is not trusted."""
+    """A sentence for each anchor through which no server will be trusted: not valid at `now`, or no CA at all."""
     return tuple(
         f"{source}: the trust anchor {subject_text(anchor)} {trouble}"
         for anchor in anchors
-        if (trouble := _date_trouble(anchor, now))
+        if (trouble := _date_trouble(anchor, now) or _no_anchor(anchor, source))
     )
+
+
+def _no_anchor(anchor: x509.Certificate, source: str) -> str | None:
+    """A leaf is taken for an anchor only when it has signed itself; words that follow the subject, or None."""
+    if anchor.issuer == anchor.subject:
+        return None
+    with suppress(IdentityError):  # what cannot be read is OpenSSL's to judge
+        constraints = extension(anchor, x509.BasicConstraints, source=source)
+        if constraints is None or not constraints.ca:
+            return f"is no CA certificate, and trusts nobody: give its issuer's instead ({issuer_text(anchor)})"
+    return None
 
 
 def _leaf_of(

@@ -126,11 +126,16 @@ def _no_key(blocks: tuple[pem.Block, ...], source: str) -> IdentityError:
         hint = f"convert a copy of it: cp {source} NEW_FILE && ssh-keygen -p -m PKCS8 -f NEW_FILE"
     else:
         hint = "give the file that holds the key (-----BEGIN PRIVATE KEY-----)"
+        if all(block.label in pem.CERTIFICATE_LABELS for block in blocks):
+            hint += "; are cert and key exchanged?"
     return IdentityError(Code.PEM_WRONG_KIND, f"{source} holds {held}, not a private key", hint)
 
 
 def _passphrase_missing(source: str, *, given: bool) -> IdentityError:
-    hint = f'set passphrase_file = "PATH" for the identity, or: openssl pkey -in {source} -out NEW_FILE'
+    hint = (
+        'name a file with it, --passphrase-file PATH (passphrase_file = "PATH" in a file);'
+        f" or store the key without one: openssl pkey -in {source} -out NEW_FILE"
+    )
     if given:
         return IdentityError(
             Code.KEY_PASSPHRASE_WRONG, f"{source} is encrypted, and the passphrase given is empty", hint

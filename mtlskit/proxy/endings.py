@@ -30,6 +30,9 @@ class SessionFacts:
     began: float
     user: str = ""
     database: str = ""
+    bytes_up: int = 0
+    bytes_down: int = 0
+    """What had been forwarded before the relay began: the login."""
 
 
 async def relayed(relay: Relay, handover: HandOver, emit: Emit, facts: SessionFacts) -> None:
@@ -68,8 +71,8 @@ def tell_ending(emit: Emit, facts: SessionFacts, outcome: Outcome) -> None:
             database=facts.database,
             upstream=facts.upstream,
             ending=outcome.ending.value,
-            bytes_up=outcome.bytes_up,
-            bytes_down=outcome.bytes_down,
+            bytes_up=facts.bytes_up + outcome.bytes_up,
+            bytes_down=facts.bytes_down + outcome.bytes_down,
             seconds=trio.current_time() - facts.began,
         )
     )

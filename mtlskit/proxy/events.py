@@ -13,6 +13,7 @@ __all__ = [
     "CancelForwarded",
     "ClientLeft",
     "ClientRefused",
+    "ClientWantsTls",
     "DrainFinished",
     "DrainStarted",
     "IdentityKept",
@@ -29,6 +30,8 @@ __all__ = [
     "SessionOpened",
     "TunnelFailed",
     "TunnelListening",
+    "TunnelWarned",
+    "UpstreamSkipped",
     "WarmCounted",
     "described",
 ]
@@ -65,11 +68,14 @@ class TunnelListening(Event):
     upstream: tuple[str, ...]
     verify: str
     open_to: str
+    system_roots: bool = False
+    """No `ca` is set, so that the server's chain is compared with the system's roots."""
 
     def sentence(self) -> str:
+        roots = " with the system's roots" if self.system_roots else ""
         return (
             f"{self.tunnel}: {self.kind} on {' and '.join(self.addresses)} to {', '.join(self.upstream)}"
-            f" (verify {self.verify}), open to {self.open_to}"
+            f" (verify {self.verify}{roots}), open to {self.open_to}"
         )
 
 
@@ -84,6 +90,19 @@ class TunnelFailed(_Failure):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TunnelWarned(Event):
+    """A tunnel accepts clients, and something about its settings deserves attention."""
+
+    level: ClassVar[Level] = Level.WARNING
+
+    tunnel: str
+    warning: str
+
+    def sentence(self) -> str:
+        return f"{self.tunnel}: {self.warning}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class IdentityLoaded(Event):
     """New sessions of a tunnel use this identity from now on."""
 
@@ -91,9 +110,11 @@ class IdentityLoaded(Event):
     identity: str
     serial: str
     not_after: str
+    """ISO 8601, UTC."""
 
     def sentence(self) -> str:
-        return f"{self.tunnel}: identity {self.identity} in use, serial {self.serial}, valid until {self.not_after}"
+        until = f"{self.not_after[:16].replace('T', ' ')} UTC"
+        return f"{self.tunnel}: identity {self.identity} in use, serial {self.serial}, valid until {until}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +238,33 @@ class ClientLeft(Event):
 
     def sentence(self) -> str:
         return f"{self.tunnel}: {self.client} left before a session was established"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientWantsTls(Event):
+    """A client asked for TLS, was told no, and left without a start-up packet, as libpq does with sslmode=require."""
+
+    tunnel: str
+    client: str
+
+    def sentence(self) -> str:
+        return (
+            f"{self.tunnel}: {self.client} asked for TLS, was told no, and left:"
+            " set sslmode=disable or prefer in the client"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamSkipped(_Failure):
+    """An endpoint failed, and one behind it took us. Told once, until the endpoint works again."""
+
+    level: ClassVar[Level] = Level.WARNING
+
+    endpoint: str
+    went_on_to: str
+
+    def sentence(self) -> str:
+        return f"{self.tunnel}: {self.endpoint} failed ({self.reason}) [{self.code}]; went on to {self.went_on_to}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import ModuleType
 
-from mtlskit.config.values import Network
+from mtlskit.config.values import FROM_FLAGS, Network
 from mtlskit.errors import ClientNotAllowed, Code, ConfigError
 from mtlskit.net.peer import Peer, users_can_be_known
 
@@ -37,8 +37,8 @@ class FrontDoor:
     ) -> None:
         self._networks = tuple(_plain_network(network) for network in allow_clients)
         users = tuple(allow_users)
-        self._uids = frozenset(_uids(users)) if users else None
-        self._where = f" of [tunnel.{tunnel}]" if tunnel else ""
+        self._spelling = _Spelling(tunnel)
+        self._uids = frozenset(_uids(users, self._spelling.users)) if users else None
 
     @property
     def loopback_only(self) -> bool:
@@ -65,13 +65,13 @@ class FrontDoor:
             raise ClientNotAllowed(
                 Code.DOOR_ADDRESS,
                 f"{address} may not use this tunnel: only clients on its own host may",
-                f'to admit other hosts, set allow_clients = ["{address}/{address.max_prefixlen}"]{self._where}',
+                f"to admit other hosts, {self._spelling.set_clients(f'{address}/{address.max_prefixlen}')}",
             )
         if not any(address in network for network in self._networks):
             raise ClientNotAllowed(
                 Code.DOOR_ADDRESS,
                 f"{address} may not use this tunnel: it is not in allow_clients",
-                f'to admit it, add "{address}/{address.max_prefixlen}" to allow_clients{self._where}',
+                f"to admit it, {self._spelling.add_client(f'{address}/{address.max_prefixlen}')}",
             )
 
     def _decide_user(self, peer: Peer) -> None:
@@ -82,15 +82,37 @@ class FrontDoor:
                 Code.DOOR_USER_UNKNOWN,
                 f"the local user behind {peer} cannot be found out, and this tunnel admits certain users only",
                 "connect to 127.0.0.1, ::1 or a unix socket on the tunnel's own host, and wait for the answer; or "
-                f"remove allow_users{self._where}",
+                f"remove {self._spelling.users}{self._spelling.where}",
             )
         if peer.user.uid not in self._uids:
             raise ClientNotAllowed(
                 Code.DOOR_USER,
                 f"{peer.user} may not use this tunnel: it is not in allow_users",
-                f'to admit it, add "{peer.user.uid}" or its name (`id -un {peer.user.uid}`) to allow_users'
-                f"{self._where}",
+                f"to admit it, {self._spelling.add_user(peer.user.uid)}",
             )
+
+
+class _Spelling:
+    """How the operator of a tunnel writes its settings: in a file, or as flags."""
+
+    def __init__(self, tunnel: str) -> None:
+        self._flags = tunnel == FROM_FLAGS
+        self.where = f" of [tunnel.{tunnel}]" if tunnel and not self._flags else ""
+        self.users = "--allow-user (allow_users in a file)" if self._flags else "allow_users"
+
+    def set_clients(self, network: str) -> str:
+        written = f'allow_clients = ["{network}"]'
+        return f"say --allow-client {network} ({written} in a file)" if self._flags else f"set {written}{self.where}"
+
+    def add_client(self, network: str) -> str:
+        if self._flags:
+            return f'add --allow-client {network} ("{network}" to allow_clients in a file)'
+        return f'add "{network}" to allow_clients{self.where}'
+
+    def add_user(self, uid: int) -> str:
+        if self._flags:
+            return f'add --allow-user {uid} ("{uid}" to allow_users in a file), or its name (`id -un {uid}`)'
+        return f'add "{uid}" or its name (`id -un {uid}`) to allow_users{self.where}'
 
 
 def _plain_address(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
@@ -109,19 +131,19 @@ def _plain_network(network: Network) -> Network:
     return network
 
 
-def _uids(users: Iterable[str]) -> Iterable[int]:
+def _uids(users: Iterable[str], setting: str) -> Iterable[int]:
     if not users_can_be_known():
         raise ConfigError(
             Code.CONFIG_NOT_SUPPORTED,
-            "allow_users: this platform does not tell which local user a client is",
-            "remove allow_users, or listen on a unix socket, which its owner alone can use",
+            f"{setting}: this platform does not tell which local user a client is",
+            f"remove {setting}, or listen on a unix socket, which its owner alone can use",
         )
     import pwd  # Unix only, as is whoever has got here
 
-    return [_uid(name, pwd) for name in users]
+    return [_uid(name, pwd, setting) for name in users]
 
 
-def _uid(name: str, pwd: ModuleType) -> int:
+def _uid(name: str, pwd: ModuleType, setting: str) -> int:
     """A user's number: by name first, as chown does, then as a number."""
     try:
         return int(pwd.getpwnam(name).pw_uid)
@@ -131,7 +153,7 @@ def _uid(name: str, pwd: ModuleType) -> int:
         close = difflib.get_close_matches(name, [entry.pw_name for entry in pwd.getpwall()], n=3)
         raise ConfigError(
             Code.CONFIG_BAD_VALUE,
-            f"allow_users: this host has no user {name!r}" + (f", but {_either(close)}" if close else ""),
+            f"{setting}: this host has no user {name!r}" + (f", but {_either(close)}" if close else ""),
             "see the names with `getent passwd`, or write the number (`id -u NAME`)",
         ) from exc
 

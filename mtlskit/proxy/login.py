@@ -61,6 +61,8 @@ class Login:
         """Set when the login should be begun again on a fresh connection, with `unsent` after the StartupMessage."""
         self.unsent = b""
         """What the client has sent and the server has not been sent yet."""
+        self.bytes_up = self.bytes_down = 0
+        """What has been forwarded so far, of the plain side; `to_client` is not in it yet."""
         self._patience = float("inf") if patience is None else patience
         self._binding = trio.Event()
         """The login can no longer begin again: the client has heard the server, or nobody asked for a replay."""
@@ -116,6 +118,7 @@ class Login:
             engine = self._upstream.tls.engine
             engine.write(self.unsent)
             engine.unsent += engine.take()
+            self.bytes_up += len(self.unsent)
             self.unsent = b""
 
     async def _copy_up(self, packet: bytes, scope: trio.CancelScope) -> None:
@@ -128,6 +131,7 @@ class Login:
                 self._failure = self._write_fault(exc)
                 scope.cancel()
                 return
+            self.bytes_up += len(data)
             try:
                 # One chunk at most is held back, and then no more is read.
                 self.unsent = self.unsent or await self._client.recv(_CHUNK)
@@ -192,6 +196,7 @@ class Login:
         try:
             while self.to_client and not self._codec.finished:
                 sent = await self._client.send(self.to_client)
+                self.bytes_down += sent
                 self.to_client = self.to_client[sent:]
         except OSError:
             # Not left to the task that reads from the client: it may be waiting for a server that does not read.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mtlskit.config.values import TunnelConfig
-from mtlskit.net.dial import Dialler
+from mtlskit.config.values import Endpoint, TunnelConfig
+from mtlskit.net.dial import Dialler, Upstream
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmPool
 from mtlskit.proxy.cancel import CancelKeys, TokenBucket
+from mtlskit.proxy.events import UpstreamSkipped, described
 from mtlskit.telemetry import Emit
 
 __all__ = ["TunnelParts"]
@@ -30,3 +31,19 @@ class TunnelParts:
     """The door is closed: who has come in and not yet asked for a session gets none."""
     stray_cancels: TokenBucket = field(default_factory=lambda: TokenBucket(rate=1.0, burst=10))
     """Cancel requests with keys that are not ours: each costs a TLS handshake with every address of the upstream."""
+    skipped: set[Endpoint] = field(default_factory=set)
+    """Endpoints that have been told of as failing, and have not worked since."""
+
+    async def dial(self) -> Upstream:
+        """Connect to the first endpoint that takes us; the log hears of those that did not. Raises UpstreamError."""
+        upstream = await self.dialler.dial(self.identity)
+        taken = upstream.route.endpoint
+        for endpoint, error in upstream.skipped:
+            if endpoint not in self.skipped:
+                self.skipped.add(endpoint)
+                facts = described(error)
+                self.emit(
+                    UpstreamSkipped(tunnel=self.config.name, endpoint=str(endpoint), went_on_to=str(taken), **facts)
+                )
+        self.skipped.discard(taken)
+        return upstream

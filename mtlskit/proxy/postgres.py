@@ -7,6 +7,7 @@ is refused in the protocol, after the start-up packet has been read, because onl
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 import trio
 
@@ -22,6 +23,7 @@ from mtlskit.proxy.events import (
     CancelForwarded,
     ClientLeft,
     ClientRefused,
+    ClientWantsTls,
     LoginRefused,
     SessionFailed,
     SessionOpened,
@@ -53,6 +55,7 @@ class PostgresSession:
         self._peer = peer
         self._user = ""
         self._database = ""
+        self._wanted_tls = False
         self._keys = ExitStack()
         self._answerable = True
         """An ErrorResponse of ours may be sent: the client is not in the middle of a message of the server's."""
@@ -67,7 +70,8 @@ class PostgresSession:
                 reader = StartupReader()
                 opening = await self._read_opening(reader)
                 if opening is None:
-                    self._parts.emit(ClientLeft(tunnel=self._parts.config.name, client=self._peer))
+                    left = ClientWantsTls if self._wanted_tls else ClientLeft
+                    self._parts.emit(left(tunnel=self._parts.config.name, client=self._peer))
                     return
                 # A tunnel that is full must still cancel queries: it is how it becomes less full.
                 full = isinstance(refusal, ClientLimitReached)
@@ -106,6 +110,7 @@ class PostgresSession:
         while True:
             event = reader.next_event()
             if isinstance(event, EncryptionRequested):
+                self._wanted_tls |= event.kind == "ssl"
                 await self._sock.send(b"N")
             elif event is not None:
                 return event
@@ -138,7 +143,7 @@ class PostgresSession:
             trailing = replay
             if parts.warm is not None:
                 parts.warm.proved_dead(began)
-        fresh = await parts.dialler.dial(parts.identity)
+        fresh = await parts.dial()
         await self._converse(fresh, opening.packet, trailing, began, warm=False)
 
     async def _converse(
@@ -159,7 +164,7 @@ class PostgresSession:
                 return None
             if login.replay:
                 return login.unsent
-            await self._hand_over(upstream, login.to_client, facts)
+            await self._hand_over(upstream, login, facts)
             return None
         finally:
             upstream.tls.close()
@@ -177,16 +182,17 @@ class PostgresSession:
             raise
         return login
 
-    async def _hand_over(self, upstream: Upstream, to_client: bytes, facts: SessionFacts) -> None:
+    async def _hand_over(self, upstream: Upstream, login: Login, facts: SessionFacts) -> None:
         sock, engine = upstream.tls.detach()
         handover = HandOver(
             client=detach(self._sock),
             upstream=sock,
             engine=engine,
-            to_client=to_client,
+            to_client=login.to_client,
             # PostgreSQL ends both directions at once, and its messages carry their own lengths and their own end.
             policy=RelayPolicy(linger=self._parts.config.timeouts.linger, upstream_end_is_final=True),
         )
+        facts = replace(facts, bytes_up=login.bytes_up, bytes_down=login.bytes_down)
         await relayed(self._parts.relay, handover, self._parts.emit, facts)
 
     def _tell_opened(self, facts: SessionFacts, tls: str, *, warm: bool) -> None:

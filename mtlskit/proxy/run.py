@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from mtlskit.config.values import MOST_WARM, ProxyConfig
-from mtlskit.errors import ConfigError, MtlskitError
+from mtlskit.errors import Code, ConfigError, MtlskitError
 from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmBudget
 from mtlskit.proxy.events import DrainFinished, DrainStarted, ReadyFileKept, TunnelFailed, described
@@ -47,15 +47,21 @@ class Proxy:
     async def start(self) -> None:
         """Start every tunnel. Those that cannot are told, and the others run.
 
-        Raises the last one's error when none could: nothing is running then.
+        When none could, nothing is running: raises the only tunnel's own error, or, after every one has been told, a
+        ConfigError.
         """
         async with self._changing:
             failures = [failure for tunnel in self.tunnels if (failure := await self._try(tunnel)) is not None]
-        last = failures.pop()[1] if failures and len(failures) == len(self.tunnels) else None
+        if len(self.tunnels) == len(failures) == 1:
+            raise failures[0][1]
         for name, error in failures:
             self._emit(TunnelFailed(tunnel=name, **described(error)))
-        if last is not None:
-            raise last
+        if failures and len(failures) == len(self.tunnels):
+            raise ConfigError(
+                Code.NO_TUNNEL_STARTED,
+                f"none of the {len(failures)} tunnels could start",
+                "the lines above say why, tunnel by tunnel; `mtlskit proxy NAME` starts one of them alone",
+            )
 
     def request_reload(self) -> None:
         """Reload in a task of its own, so that a disk that does not answer keeps nobody from stopping us.
@@ -136,8 +142,9 @@ async def run_proxy(
 ) -> None:
     """Run the tunnels until they are stopped. Ready (`task_status`, `on_ready`, the file) when every listener accepts.
 
-    A tunnel that cannot start is told through `emit`, and the others run. Raises a tunnel's own error (ConfigError,
-    IdentityError, ListenError) when none could, and ConfigError if the ready file cannot be written.
+    A tunnel that cannot start is told through `emit`, and the others run. When none could, raises the only tunnel's own
+    error (ConfigError, IdentityError, ListenError), or ConfigError (NO_TUNNEL_STARTED) for several. Raises ConfigError
+    if the ready file cannot be written.
     """
     raise_descriptor_limit()
     failure: MtlskitError | None = None

@@ -38,7 +38,7 @@ class TcpSession:
     async def _session(self, name: str) -> None:
         parts = self._parts
         began = trio.current_time()
-        upstream = await parts.dialler.dial(parts.identity)
+        upstream = await parts.dial()
         route = str(upstream.route)
         facts = SessionFacts(name, self._peer, route, began)
         tls = upstream.tls.engine.version

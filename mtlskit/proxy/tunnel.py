@@ -9,12 +9,14 @@ from __future__ import annotations
 import traceback
 from dataclasses import asdict
 from enum import StrEnum
+from ipaddress import ip_network
 
 import trio
 
+from mtlskit.config.reach import is_this_machine_only
 from mtlskit.config.values import ListenAddress, Negotiation, TunnelConfig, TunnelKind, UnixAddress
 from mtlskit.errors import ClientError, ClientLimitReached, Code, IdentityError, MtlskitError
-from mtlskit.net.dial import POSTGRES_ALPN, Dialler, Upstream
+from mtlskit.net.dial import POSTGRES_ALPN, Dialler
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.net.listen import Listener, open_listeners
 from mtlskit.net.peer import Peer, identify
@@ -29,6 +31,7 @@ from mtlskit.proxy.events import (
     SessionCrashed,
     TunnelFailed,
     TunnelListening,
+    TunnelWarned,
     WarmCounted,
     described,
 )
@@ -40,6 +43,8 @@ from mtlskit.proxy.tcp import TcpSession
 from mtlskit.telemetry import Emit
 
 __all__ = ["Tunnel", "TunnelState"]
+
+_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("::ffff:127.0.0.0/104"))
 
 
 class TunnelState(StrEnum):
@@ -107,8 +112,11 @@ class Tunnel:
                 upstream=tuple(str(endpoint) for endpoint in config.upstream),
                 verify=str(config.verify),
                 open_to=_open_to(config),
+                system_roots=config.identity.ca is None,
             )
         )
+        if warning := _nobody_admitted(config):
+            self._emit(TunnelWarned(tunnel=config.name, warning=warning))
 
     async def reload(self) -> bool:
         """Read the identity again; new sessions use it. On a failure the old one stays, and an event says so."""
@@ -199,7 +207,7 @@ class Tunnel:
                 tunnel=name,
                 identity=identity.name,
                 serial=identity.serial,
-                not_after=identity.not_after.strftime("%Y-%m-%d %H:%M UTC"),
+                not_after=identity.not_after.isoformat(),
             )
         )
         for warning in identity.warnings:
@@ -274,15 +282,25 @@ class Tunnel:
 
 
 def _warm_pool(parts: TunnelParts, budget: WarmBudget) -> WarmPool:
-    async def dial() -> Upstream:
-        return await parts.dialler.dial(parts.identity)
-
-    return WarmPool(dial, parts.config.warm, budget)
+    return WarmPool(parts.dial, parts.config.warm, budget)
 
 
 def _open_to(config: TunnelConfig) -> str:
+    if isinstance(config.listen, UnixAddress) and not config.allow_users:
+        return "its owner"  # the mode of the socket has the first word
     clients = ", ".join(str(network) for network in config.allow_clients) or "this host"
-    # The mode of a unix socket has the first word, whatever allow_users says.
-    everybody = "its owner" if isinstance(config.listen, UnixAddress) else "every user"
-    users = ", ".join(config.allow_users) or everybody
-    return f"{users} of {clients}"
+    return f"{', '.join(config.allow_users) or 'every user'} of {clients}"
+
+
+def _nobody_admitted(config: TunnelConfig) -> str:
+    """What is wrong where a listener on loopback has an `allow_clients` without loopback."""
+    listen, admitted = config.listen, config.allow_clients
+    if not admitted or isinstance(listen, UnixAddress) or not is_this_machine_only(listen):
+        return ""
+    if any(ours.overlaps(theirs) for ours in _LOOPBACK for theirs in admitted if ours.version == theirs.version):
+        return ""
+    named = ", ".join(str(network) for network in admitted)
+    return (
+        f"allow_clients admits nobody: {named} cannot reach {listen.host}, where only this host's own clients are;"
+        ' listen on an address of this host\'s network, or add "127.0.0.0/8"'
+    )

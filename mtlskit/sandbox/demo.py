@@ -116,6 +116,7 @@ class _Story:
 
     async def _start_space(self, directory: Path) -> None:
         self._step("Start a Private Space on this machine: PostgreSQL behind a gateway that demands mutual TLS")
+        self._fact("(a Private Space is Heroku's private network: its databases admit only clients with certificates)")
         options = SpaceOptions(directory, keep_data=False)
         self.space = await self._nursery.start(partial(run_space, options))
         self._fact(f"the gateway listens on {self.space.gateway_address}; its CA is {self.space.ca}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from mtlskit.telemetry import Event, Level
@@ -60,7 +62,8 @@ class SandboxReady(Event):
     file: str
 
     def sentence(self) -> str:
-        return f"the sandbox is ready: {self.file}"
+        environment = shlex.quote(str(Path(self.file).with_name("sandbox.env")))
+        return f'the sandbox is ready: {self.file}; in another terminal: . {environment} && psql "$DATABASE_URL"'
 
 
 @dataclass(frozen=True, kw_only=True)

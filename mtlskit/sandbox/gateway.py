@@ -22,13 +22,13 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 import trio
 from cryptography import x509
 
-from mtlskit.config.values import Endpoint, TcpAddress, UnixAddress
-from mtlskit.errors import ClientProtocolError, Code, ListenError, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from mtlskit.config.values import TcpAddress
+from mtlskit.errors import ClientProtocolError, Code, ListenError, UpstreamError
 from mtlskit.pki.certificates import subject_text
 from mtlskit.sandbox.events import (
     CancelForwarded,
@@ -43,17 +43,16 @@ from mtlskit.sandbox.forward import forward
 from mtlskit.sandbox.gateway_login import ClientGoneError, Login, LoginRefusedError, scram_failure
 from mtlskit.sandbox.scram import ScramError
 from mtlskit.sandbox.tls import READ_SIZE, TlsStream, close_politely
+from mtlskit.sandbox.upstream import Upstream, open_upstream
 from mtlskit.telemetry import Emit, silent
 from mtlskit.wire.postgres.messages import error_response
 from mtlskit.wire.postgres.startup import CancelRequested, EncryptionRequested, StartupReader, StartupReceived
 
-__all__ = ["ALPN", "ANY_PORT", "Gateway", "GatewayConfig", "ServerTls", "Upstream", "open_listeners", "open_upstream"]
+__all__ = ["ALPN", "ANY_PORT", "Gateway", "GatewayConfig", "ServerTls", "open_listeners"]
 
 ALPN: Final = "postgresql"
 ANY_PORT: Final = TcpAddress("127.0.0.1", 0)
 _TLS_HANDSHAKE: Final = b"\x16"
-
-Upstream: TypeAlias = Endpoint | UnixAddress
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,9 @@ class _Conversation:
         except LoginRefusedError as refused:
             await self._tell(refused.packet)
         except UpstreamError as failed:
-            self._gateway.emit(UpstreamFailed(peer=self._peer, reason=failed.sentence))
-            await self._tell(error_response(sqlstate="08006", message=failed.sentence))
+            reason = f"{failed.sentence} ({failed.hint})" if failed.hint else failed.sentence
+            self._gateway.emit(UpstreamFailed(peer=self._peer, reason=reason))
+            await self._tell(error_response(sqlstate="08006", message=failed.sentence, hint=failed.hint))
         except trio.TooSlowError:
             await self._refuse("it took too long", b"")
         except (ClientGoneError, trio.BrokenResourceError, OSError):
@@ -301,22 +301,6 @@ def _handshake_reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):  # which of them depends on Python's version
         return "it broke off the TLS handshake"
     return f"the TLS handshake failed: {error.reason or error}"
-
-
-async def open_upstream(upstream: Upstream, *, within: float) -> trio.SocketStream:
-    """Connects, in plain. `within` is in seconds. Raises UpstreamUnreachable, UpstreamTimeout."""
-    try:
-        with trio.fail_after(within):
-            if isinstance(upstream, UnixAddress):
-                return await trio.open_unix_socket(str(upstream.path))
-            return await trio.open_tcp_stream(upstream.host, upstream.port)
-    except trio.TooSlowError as exc:
-        raise UpstreamTimeout(Code.TCP_TIMEOUT, f"{upstream} did not answer within {within:.0f} s") from exc
-    except OSError as exc:
-        reason = exc.strerror or str(exc)
-        raise UpstreamUnreachable(
-            Code.TCP_REFUSED, f"the server behind the gateway, {upstream}, cannot be reached: {reason}"
-        ) from exc
 
 
 async def open_listeners(address: TcpAddress) -> list[trio.SocketListener]:

@@ -19,8 +19,9 @@ import trio
 from mtlskit.config.values import Endpoint, TcpAddress
 from mtlskit.errors import ClientProtocolError, Code, UpstreamError, UpstreamRefusedUs
 from mtlskit.sandbox.forward import forward
-from mtlskit.sandbox.gateway import ANY_PORT, open_listeners, open_upstream
+from mtlskit.sandbox.gateway import ANY_PORT, open_listeners
 from mtlskit.sandbox.tls import READ_SIZE, TlsStream, close_politely
+from mtlskit.sandbox.upstream import open_upstream
 from mtlskit.wire.postgres.messages import SSL_REQUEST, error_response
 from mtlskit.wire.postgres.startup import EncryptionRequested, StartupReader
 

@@ -63,6 +63,8 @@ _SETTINGS: Final = {
     "unix_socket_permissions": "0700",
     "max_connections": "300",
     "password_encryption": "scram-sha-256",
+    # Who creates a role may also give it a database (CREATE DATABASE … OWNER), which PostgreSQL 16 keeps apart.
+    "createrole_self_grant": "set, inherit",
     # The data are worth nothing beyond the sandbox: speed before safety against a power failure.
     "fsync": "off",
     "synchronous_commit": "off",
@@ -236,7 +238,8 @@ async def _make(programs: _Programs, account: PostgresAccount) -> None:
         )
     verifier = ScramKeys.derive(account.password).verifier()
     statements = (
-        f"CREATE ROLE {account.user} LOGIN PASSWORD '{verifier}'",
+        # To be played with like a database of one's own, in which there are other users and databases.
+        f"CREATE ROLE {account.user} LOGIN CREATEDB CREATEROLE PASSWORD '{verifier}'",
         f"CREATE DATABASE {account.database} OWNER {account.user}",
     )
     await programs.run(

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from mtlskit.config.values import Endpoint, TcpAddress, UnixAddress
 from mtlskit.errors import Code, ConfigError
-from mtlskit.sandbox.gateway import Upstream
+from mtlskit.sandbox.upstream import Upstream
 
 __all__ = ["ServerUrl", "gateway_url", "parse_server_url", "socket_url"]
 
@@ -33,28 +33,28 @@ class ServerUrl:
     database: str
 
 
-def parse_server_url(url: str) -> ServerUrl:
-    """Parses the URL of a server that the gateway can reach. Raises ConfigError."""
+def parse_server_url(url: str, *, source: str = "--postgres") -> ServerUrl:
+    """Parses the URL of a server that the gateway can reach. Raises ConfigError, which names `source`."""
     try:
         parts = urlsplit(url.strip())
         port = parts.port or _DEFAULT_PORT
     except ValueError as exc:
-        raise _bad("the URL cannot be read") from exc
+        raise _bad(source, "the URL cannot be read") from exc
     if parts.scheme not in ("postgres", "postgresql"):
-        raise _bad("the URL does not begin with postgres://")
+        raise _bad(source, "the URL does not begin with postgres://")
     options = dict(parse_qsl(parts.query))
     if options.get("sslmode", "prefer") not in _PLAIN_MODES:
         raise ConfigError(
             Code.CONFIG_NOT_SUPPORTED,
-            f"--postgres: the gateway speaks plain text to the server, and the URL says sslmode={options['sslmode']}",
+            f"{source}: the gateway speaks plain text to the server, and the URL says sslmode={options['sslmode']}",
             "name a server on this host or network, without sslmode",
         )
     user = unquote(parts.username or "")
     if not user:
-        raise _bad("the URL names no user")
+        raise _bad(source, "the URL names no user")
     host = options.get("host") or _host_of(parts.netloc)
     if not host:
-        raise _bad("the URL names no host")
+        raise _bad(source, "the URL names no host")
     port = int(options["port"]) if options.get("port", "").isdigit() else port
     return ServerUrl(
         upstream=UnixAddress(Path(host) / f".s.PGSQL.{port}") if host.startswith("/") else Endpoint(host, port),
@@ -90,5 +90,5 @@ def _encode(text: str) -> str:
     return quote(text, safe="")
 
 
-def _bad(sentence: str) -> ConfigError:
-    return ConfigError(Code.CONFIG_BAD_VALUE, f"--postgres: {sentence}", _HINT)
+def _bad(source: str, sentence: str) -> ConfigError:
+    return ConfigError(Code.CONFIG_BAD_VALUE, f"{source}: {sentence}", _HINT)

@@ -27,6 +27,7 @@ from mtlskit.sandbox.folder import SpaceFolder, open_folder, write_private
 from mtlskit.sandbox.gateway import ANY_PORT, Gateway, GatewayConfig
 from mtlskit.sandbox.postgres import PostgresAccount, PostgresServer, run_postgres
 from mtlskit.sandbox.server_url import ServerUrl, gateway_url, parse_server_url, socket_url
+from mtlskit.sandbox.upstream import check_server
 from mtlskit.telemetry import Emit, silent
 
 __all__ = ["APP", "Space", "SpaceOptions", "run_space"]
@@ -43,6 +44,8 @@ class SpaceOptions:
     directory: Path
     postgres_url: str | None = field(default=None, repr=False)
     """A Postgres of the user's own, reached in plain text. None: the sandbox runs one."""
+    url_source: str = "--postgres"
+    """Where `postgres_url` was written, for errors about it."""
     listen: TcpAddress = ANY_PORT
     keep_data: bool = True
     """False: PostgreSQL's files are removed when the space stops, wherever they are."""
@@ -113,9 +116,13 @@ async def run_space(
 ) -> None:
     """Runs a space until cancelled. Call it from the thread that runs trio, through `nursery.start`.
 
-    Raises SandboxError, IdentityError, ConfigError (of `postgres_url`) or ListenError, never in a group.
+    Raises SandboxError (of a server at `postgres_url` that does not answer, too), IdentityError, ConfigError (of
+    `postgres_url`) or ListenError, never in a group.
     """
-    theirs = None if options.postgres_url is None else parse_server_url(options.postgres_url)
+    theirs = None
+    if options.postgres_url is not None:
+        theirs = parse_server_url(options.postgres_url, source=options.url_source)
+        await check_server(theirs.upstream, user=theirs.user, database=theirs.database, source=options.url_source)
     with open_folder(options.directory) as folder, _single_error():
         files = folder.path / "sandbox.json", folder.path / "sandbox.env"
         _remove(*files)  # of a space that was killed

@@ -9,25 +9,27 @@ from typing import Final, TypeAlias
 import trio
 
 from mtlskit.config.values import Endpoint, UnixAddress
-from mtlskit.errors import (
-    Code,
-    UpstreamError,
-    UpstreamLost,
-    UpstreamProtocolError,
-    UpstreamRefusedUs,
-    UpstreamTimeout,
-    UpstreamUnreachable,
-)
+from mtlskit.errors import Code, SandboxError, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from mtlskit.sandbox.tls import READ_SIZE
-from mtlskit.wire.postgres.login import AuthenticationRequested, LoginFinished, MechanismsOffered, ServerLogin
-from mtlskit.wire.postgres.messages import startup_message
+from mtlskit.wire.postgres.login import (
+    AuthenticationRequested,
+    ChannelBinding,
+    LoginFinished,
+    MechanismsOffered,
+    ServerLogin,
+)
+from mtlskit.wire.postgres.messages import ErrorFields, startup_message
 
 __all__ = ["Upstream", "check_server", "open_upstream"]
 
 Upstream: TypeAlias = Endpoint | UnixAddress
 
 _REFUSED: Final = (Code.TCP_REFUSED, "it refused the connection", "nothing listens there: is the server running?")
-_MISSING: Final = (Code.TCP_UNREACHABLE, "there is no such socket", "check the folder, and whether the server is running")
+_MISSING: Final = (
+    Code.TCP_UNREACHABLE,
+    "there is no such socket",
+    "check the folder, and whether the server is running",
+)
 _NO_ROUTE: Final = "check the address, and the route and the firewall of this host"
 _REASONS: Final = {
     errno.ECONNREFUSED: _REFUSED,
@@ -35,6 +37,7 @@ _REASONS: Final = {
     errno.EACCES: (Code.TCP_UNREACHABLE, "permission denied", "the socket and its folder must let this user in"),
     errno.ECONNRESET: (Code.TCP_RESET, "it reset the connection", "look at the server's log"),
 }
+_LOG_HINT: Final = "look at the server's log"
 _TIMEOUT_HINT: Final = "the server or a firewall before it drops what we send: check the address, and that it is up"
 
 
@@ -53,43 +56,48 @@ async def open_upstream(upstream: Upstream, *, within: float) -> trio.SocketStre
         raise _fault(upstream, _first_cause(exc)) from exc
 
 
-async def check_server(upstream: Upstream, *, user: str, database: str, within: float) -> None:
-    """Asks once whether a PostgreSQL is there that lets this user begin a login. `within`: seconds, for each of two steps.
+async def check_server(upstream: Upstream, *, user: str, database: str, source: str, within: float = 10.0) -> None:
+    """Asks once whether a PostgreSQL is there that lets this user begin a login.
 
-    It sends a StartupMessage and looks at the first answer; no password is sent, so a wrong one is not found here.
-    Raises an UpstreamError that says what is wrong.
+    It sends a StartupMessage and looks at the answer; no password is sent, so a wrong one is not found here. `within`
+    is in seconds, and `source` says where the server was named. Raises SandboxError.
     """
-    server = await open_upstream(upstream, within=within)
+    where = f"{source}: {upstream}"
+    try:
+        server = await open_upstream(upstream, within=within)
+    except UpstreamError as exc:
+        raise _not_usable(f"{source}: {exc.sentence}", exc.hint) from exc
     async with server:
         try:
             with trio.fail_after(within):
                 await server.send_all(startup_message({"user": user, "database": database}))
-                await _first_answer(server, upstream)
+                await _begin_login(server, where)
         except trio.TooSlowError as exc:
-            sentence = f"{upstream} took the connection and did not answer within {within:.3g} s"
-            raise UpstreamTimeout(Code.TCP_TIMEOUT, sentence, "is it a PostgreSQL? look at its log") from exc
+            sentence = f"{where} takes connections and did not answer within {within:.3g} s"
+            raise _not_usable(sentence, "is it a PostgreSQL? look at its log") from exc
         except trio.BrokenResourceError as exc:
-            raise UpstreamLost(Code.TCP_RESET, f"{upstream} reset the connection", "look at the server's log") from exc
+            raise _not_usable(f"{where} broke the connection off", _LOG_HINT) from exc
 
 
-async def _first_answer(server: trio.SocketStream, upstream: Upstream) -> None:
-    login = ServerLogin()
+async def _begin_login(server: trio.SocketStream, where: str) -> None:
+    login = ServerLogin(ChannelBinding.KEEP)
     while data := await server.receive_some(READ_SIZE):
         try:
             _, events = login.receive(bytes(data))
         except UpstreamError as exc:
-            sentence = f"{upstream} does not speak the Postgres protocol"
-            raise UpstreamProtocolError(Code.PG_SERVER_RUBBISH, sentence, "check the host and the port") from exc
+            raise _not_usable(f"{where} does not speak the Postgres protocol", "check the host and the port") from exc
         for event in events:
             match event:
-                case LoginFinished(error=fields) if fields is not None:
-                    sentence = f"{upstream} refuses the login: {fields.message} ({fields.sqlstate})"
-                    raise UpstreamRefusedUs(Code.UPSTREAM_CLOSED, sentence, "check the user and the database of the URL")
+                case LoginFinished(error=ErrorFields() as told):
+                    sentence = f"{where} refuses the login: {told.message} ({told.sqlstate})"
+                    raise _not_usable(sentence, "check the user and the database of the URL")
                 case AuthenticationRequested() | MechanismsOffered() | LoginFinished():
                     return
-    raise UpstreamLost(
-        Code.UPSTREAM_CLOSED, f"{upstream} closed the connection without a word", "look at the server's log"
-    )
+    raise _not_usable(f"{where} closed the connection without a word", _LOG_HINT)
+
+
+def _not_usable(sentence: str, hint: str) -> SandboxError:
+    return SandboxError(Code.SANDBOX_GATEWAY, sentence, hint)
 
 
 def _fault(upstream: Upstream, exc: OSError) -> UpstreamUnreachable:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from mtlskit import __version__
 from mtlskit.cli.main import app
-from mtlskit.cli.render import colourful, fail, print_json
+from mtlskit.cli.render import colourful, fail, print_json, warn
 from mtlskit.errors import Code, ConfigError
 
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
+EXIT_STATUSES = set(re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE))
 HEAVY = ("trio", "cryptography", "pydantic", "rich", "httpx", "psycopg")
 
 _LOOK = """
@@ -53,7 +57,7 @@ def _help(*arguments: str, columns: int = 80) -> str:
 
 def test_the_root_lists_its_commands_and_exit_statuses() -> None:
     shown = _help()
-    assert "Exit status: 0 done, 1 it failed, 2 wrong usage" in shown
+    assert set(re.findall(r"^    (\d+) ", shown, re.MULTILINE)) == EXIT_STATUSES
     assert all(f"\n  {command} " in shown for command in ("demo", "proxy", "sandbox"))
 
 
@@ -69,7 +73,9 @@ def test_the_help_of_proxy_has_examples_signals_and_names_for_values() -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("proxy",), ("demo",), ("sandbox",)])
 def test_help_fits_a_terminal_of_80_columns(arguments: tuple[str, ...]) -> None:
-    assert max(len(line) for line in _help(*arguments).splitlines()) <= 80
+    shown = _help(*arguments)
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    assert "..." not in shown.replace("[ARGS]...", "").replace("[TUNNEL]...", "")
 
 
 def test_no_arguments_show_the_help() -> None:
@@ -110,9 +116,20 @@ def test_an_error_on_a_terminal_is_coloured(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_error_and_a_result_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
     fail(ConfigError(Code.USAGE, "no", "yes"), as_json=True)
+    warn("careful", as_json=True)
     print_json({"a": [1]})
     captured = capsys.readouterr()
-    assert json.loads(captured.err) == {"error": {"code": "MTLS-CFG-012", "reason": "no", "hint": "yes"}}
+    error, warning = (json.loads(line) for line in captured.err.splitlines())
+    assert error.pop("time")
+    assert error == {
+        "level": "error",
+        "event": "error",
+        "message": "no [MTLS-CFG-012]; yes",
+        "code": "MTLS-CFG-012",
+        "reason": "no",
+        "hint": "yes",
+    }
+    assert (warning["level"], warning["event"], warning["message"]) == ("warning", "warned", "careful")
     assert json.loads(captured.out) == {"a": [1]}
 
 

@@ -129,6 +129,17 @@ def test_a_variable_names_the_file(run: Run, started: Started, tmp_path: Path) -
         ((*FLAGS, "--kind", "kafka"), {}, "MTLS-CFG-011", "--kind"),
         ((*FLAGS, "--pin", "md5/x"), {}, "MTLS-CFG-005", "--pin"),
         (("--listen", "0.0.0.0:6432", *FLAGS[2:]), {}, "MTLS-CFG-008", "--allow-client"),
+        (("--warm", "x", *FLAGS), {}, "MTLS-CFG-012", "error: --warm x: must be a whole number"),
+        (("--max-connections", "1" * 5000, *FLAGS), {}, "MTLS-CFG-012", "must be a whole number"),
+        (("--log", "yaml"), {}, "MTLS-CFG-012", "error: --log yaml: not a format of the log"),
+        ((), {"MTLSKIT_LOG": "yaml"}, "MTLS-CFG-012", "--log yaml"),
+        (("--nosuch",), {}, "MTLS-CFG-012", "error: --nosuch: there is no such option"),
+        (("--listn", "x"), {}, "MTLS-CFG-012", "did you mean --listen?"),
+        (("--ca",), {}, "MTLS-CFG-012", "error: --ca lacks its value"),
+        (("--quiet=1",), {}, "MTLS-CFG-012", "error: --quiet takes no value"),
+        (("--ca", "a", "--ca", "b"), {}, "MTLS-CFG-012", "error: --ca is given more than once"),
+        (("--ca=a", "--ca", "b"), {}, "MTLS-CFG-012", "error: --ca is given more than once"),
+        (("-ca", "--config", "b"), {}, "MTLS-CFG-012", "error: --config is given more than once"),
     ],
 )
 def test_wrong_usage_is_one_line_and_a_hint_with_status_2(
@@ -142,11 +153,85 @@ def test_wrong_usage_is_one_line_and_a_hint_with_status_2(
     assert re.fullmatch(r"hint:  .+", hint)
 
 
-@pytest.mark.parametrize("arguments", [("--no-such-flag",), ("--max-connections", "many"), ("--log", "xml")])
+@pytest.mark.parametrize("arguments", [("--no-such-flag",), ("--max-connections", "many", *FLAGS), ("--log", "xml")])
 def test_an_option_that_does_not_exist_exits_with_status_2(run: Run, arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert arguments[0] in result.stderr
+
+
+def test_what_looks_like_a_repeated_option_and_is_none(run: Run, started: Started) -> None:
+    """A value that is spelled like an option, an option that repeats, words after the two dashes."""
+    result = run(*FLAGS[:4], "--upstream", "db2", "--cert", "--ca", "--key", "k.pem", "--ca", "c")
+    assert result.exit_code == 0, result.output
+    assert started[0][0].tunnels[0].identity.cert.name == "--ca"
+    assert run("--config", "x", "--", "--config", "--config").stderr.startswith("error: x: there is no such file")
+
+
+PASSWORD = "postgres://ann:s3cret@db/app"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "warned"),
+    [
+        (("--upstream", PASSWORD), {}, True),
+        (("--upstream", "db", "--upstream", PASSWORD), {}, True),
+        (("--upstream", "postgres://db/app?password=s3cret"), {}, True),
+        (("--upstream", "postgres://ann@db/app"), {}, False),
+        ((), {"MTLSKIT_UPSTREAM": PASSWORD}, False),
+    ],
+)
+def test_a_password_on_the_command_line_is_warned_of(
+    run: Run, started: Started, arguments: tuple[str, ...], environment: dict[str, str], warned: bool
+) -> None:
+    result = run(*FLAGS[:2], *FLAGS[4:], *arguments, **environment)
+    assert (result.exit_code, len(started)) == (0, 1)
+    text = (
+        "warning: --upstream holds a password, which other users of this host can read in the process list;"
+        " hand the URL over in MTLSKIT_UPSTREAM\n"
+    )
+    assert result.stderr == (text if warned else "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (("--log", "json"), {}),
+        (("--log=json", "--nosuch"), {}),
+        (("--ca", "a", "--ca", "b"), {"MTLSKIT_LOG": "json"}),
+    ],
+)
+def test_errors_are_json_where_the_log_is(run: Run, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+    (line,) = run(*arguments, **environment).stderr.splitlines()
+    told = json.loads(line)
+    assert list(told) == ["time", "level", "event", "message", "code", "reason", "hint"]
+    assert (told["level"], told["event"]) == ("error", "error")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("prxy",),
+            "error: prxy: there is no such command; did you mean proxy? [MTLS-CFG-012]\nhint:  the commands are",
+        ),
+        (("postgres://a:s3cret@h",), "error: …: there is no such command [MTLS-CFG-012]\nhint:  the commands are"),
+        (("--nope",), "error: --nope: there is no such option [MTLS-CFG-012]\nhint:  see mtlskit --help\n"),
+        (("sandbox",), "error: --dir is missing [MTLS-CFG-012]\nhint:  add --dir DIR, or set MTLSKIT_SANDBOX_DIR\n"),
+        (("demo", "x"), "error: got unexpected extra argument"),
+        (("demo", "postgres://a:s3cret@h"), "error: … [MTLS-CFG-012]\n"),
+    ],
+)
+def test_wrong_usage_of_the_other_commands(arguments: tuple[str, ...], told: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(told)
+
+
+def test_completion_still_works() -> None:
+    environment = {"_MTLSKIT_COMPLETE": "complete_bash", "COMP_WORDS": "mtlskit proxy --lo", "COMP_CWORD": "2"}
+    result = CliRunner().invoke(app, [], env=environment, prog_name="mtlskit")
+    assert (result.exit_code, result.stdout.split()) == (0, ["--log"])
 
 
 def test_a_password_in_an_upstream_is_not_repeated(run: Run) -> None:
@@ -209,19 +294,26 @@ def test_the_log_has_the_levels_that_were_asked_for(
     assert [line.split()[1] for line in lines] == levels
 
 
-def test_the_page_tells_of_every_flag_and_variable() -> None:
-    proxy = get_command(app).commands["proxy"]  # type: ignore[attr-defined]  # the root is a group
-    context = typer.Context(proxy)
+@pytest.mark.parametrize("name", ["demo", "proxy", "sandbox"])
+def test_the_page_tells_of_every_flag_and_variable(name: str) -> None:
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]  # the root is a group
+    section = PAGE.partition(f"\n## `mtlskit {name}`\n")[2].partition("\n## ")[0]
     told = {
         frozenset(re.findall(r"`(-[-\w]+)[^`]*`", flag)): variable
-        for flag, variable in re.findall(r"^\| (`-.*?) \| (?:`(\w+)`)? ?\|", PAGE, re.MULTILINE)
+        for flag, variable in re.findall(r"^\| (`-.*?) \| (?:`(\w+)`)? ?\|", section, re.MULTILINE)
     }
-    # Its variable is looked up with the other places of the file, not by the option.
-    assert told.pop(frozenset({"--config", "-c"})) == "MTLSKIT_CONFIG"
+    if name == "proxy":
+        # Its variable is looked up with the other places of the file, not by the option.
+        assert told.pop(frozenset({"--config", "-c"})) == "MTLSKIT_CONFIG"
     expected = {
         frozenset(option.opts): option.envvar or ""
-        for option in proxy.get_params(context)
+        for option in command.get_params(typer.Context(command))
         if option.param_type_name == "option" and option.name not in ("config", "help")
     }
     assert told.pop(frozenset({"--help", "-h"})) == ""
     assert told == expected
+
+
+def test_the_page_has_a_section_for_every_command() -> None:
+    sections = re.findall(r"^## `mtlskit (\w+)`$", PAGE, re.MULTILINE)
+    assert sorted(sections) == sorted(get_command(app).commands)  # type: ignore[attr-defined]  # the root is a group

@@ -155,7 +155,10 @@ BAD = [
     (SMALLEST + "max_connections = true", "BAD_VALUE", "max_connections: must be a whole number"),
     (SMALLEST + "timeouts = 3", "BAD_VALUE", ":7: tunnel.a.timeouts: must be a table"),
     (SMALLEST + "timeouts = {dial=true}", "BAD_VALUE", "timeouts.dial: must be a duration"),
-    ('[tunnel]\nkind = "tcp"', "BAD_VALUE", ":2: tunnel.kind: must be a table"),
+    ('[tunnel]\nkind = "tcp"', "BAD_VALUE", ":1: tunnel: the table has no name"),
+    ("[tunnel]\nkind = 'tcp'\ntimeouts = { dial = '1s' }", "BAD_VALUE", ":1: tunnel: the table has no name"),
+    ("[identity]\ncert = 'c'\nkey = 'k'", "BAD_VALUE", ":1: identity: the table has no name"),
+    ("tunnel.x = 5", "BAD_VALUE", ":1: tunnel.x: must be a table"),
     ("[[tunnel]]\n", "BAD_VALUE", ":1: tunnel: must be a table of tables"),
     # Values.
     (replaced('"postgres"', '"postgers"'), "BAD_VALUE", '"postgers": not a kind of tunnel; did you'),
@@ -244,7 +247,20 @@ def test_bad_input(text: str, code: str, part: str) -> None:
     [
         (replaced(*OPEN), 'add allow_clients = ["10.0.0.0/8"]'),
         (replaced("127.0.0.1", "[::]"), 'add allow_clients = ["fd00::/8"]'),
-        (SMALLEST + "verify = 'ca'", 'add ca = "server-ca.pem", or leave verify out'),
+        (SMALLEST + "verify = 'ca'", 'add ca = "root.crt", or leave verify out'),
+        ("[tunnel]\nkind = 'tcp'", "name the table: [tunnel.NAME]"),
+        ("[[tunnel]]", "name the table: [tunnel.NAME], in single brackets"),
+        (SMALLEST + "ca = 5", 'write ca = "root.crt"'),
+        (SMALLEST + "allow_users = 'tester'", 'write allow_users = ["tableau", 1001]'),
+        (SMALLEST + "allow_clients = [7]", 'write allow_clients = ["10.0.0.0/8"]'),
+        (SMALLEST + "max_connections = '5'", "write max_connections = 1000"),
+        (SMALLEST + "timeouts = { dial = true }", 'write dial = "10s"'),
+        (replaced('"db"', '"$DATABASE_URL"'), 'did you mean "${DATABASE_URL}"?'),
+        (replaced('"db"', '["db", "$B"]'), 'did you mean "${B}"?'),
+        (SMALLEST + SMALLEST, "a table begins with [tunnel.NAME] or [identity.NAME], once for each NAME"),
+        ("[tunnel.a b]", "a table begins with [tunnel.NAME]"),
+        (SMALLEST + "ca = root.crt", 'texts stand in quotes: key = "value"'),
+        (SMALLEST + "kind = 'tcp'", "each key stands once in its table"),
         (replaced('listen = "127.0.0.1:6432"\n', ""), 'add listen = "127.0.0.1:6432"'),
         ('listen = "127.0.0.1:6432"', "listen belongs below a line [tunnel.NAME]"),
         (SMALLEST + "lisen = 1", "the keys here are kind, listen, upstream"),
@@ -316,12 +332,29 @@ def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such file") as caught:
         load_config(tmp_path / "m.toml", environ={})
     assert caught.value.code is Code.CONFIG_NOT_FOUND
+    assert "--config" not in caught.value.hint
+
+
+def test_a_missing_file_by_a_relative_name_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        load_config(Path("nope.toml"), environ={})
+    assert caught.value.sentence == f"nope.toml: there is no such file: looked for {tmp_path / 'nope.toml'}"
+
+
+def test_a_variable_that_holds_a_dollar_is_not_taken_for_a_name() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(replaced('"db"', '"${URL}"'), URL="$" + SECRET.replace("-", "_"))
+    assert "s3cret" not in f"{caught.value} {caught.value.hint}"
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read") as caught:
         load_config(tmp_path, environ={})
     assert caught.value.code is Code.CONFIG_UNREADABLE
+    assert caught.value.hint == f"check its kind and permissions: ls -ld {tmp_path}"
 
 
 def test_a_path_with_a_nul_cannot_be_read() -> None:

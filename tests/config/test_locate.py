@@ -46,7 +46,7 @@ def test_not_found_names_all_places_and_the_way_without_a_file(cwd: Path, user_f
     assert caught.value.code is Code.CONFIG_NOT_FOUND
     assert str(cwd / "mtlskit.toml") in caught.value.sentence
     assert str(user_folder / "mtlskit.toml") in caught.value.sentence
-    assert "mtlskit proxy --kind postgres --listen" in caught.value.hint
+    assert "mtlskit proxy --listen 127.0.0.1:6432 --upstream" in caught.value.hint
 
 
 def test_the_platform_decides_on_the_users_folder(cwd: Path) -> None:

@@ -26,7 +26,7 @@ STEPS = [
 
 def environment_of(runner: Runner, folder: Path) -> dict[str, str]:
     """All that the demo writes, it writes below the folder."""
-    return clean_environment(folder, TMPDIR=str(folder), **runner.environment)
+    return clean_environment(folder, TMPDIR=str(folder), COLUMNS="80", **runner.environment)
 
 
 def assert_tells_all_steps(output: str) -> None:
@@ -34,7 +34,7 @@ def assert_tells_all_steps(output: str) -> None:
     assert len(parts) == len(STEPS)
     for part, (title, fact) in zip(parts, STEPS, strict=True):
         assert part.startswith(title)
-        assert fact in " ".join(part.split())
+        assert fact in " ".join(word for word in part.split() if word != "|"), "quotes are wrapped, too"
 
 
 def test_the_demo_shows_each_step_and_leaves_nothing(runner: Runner, scratch: Path) -> None:
@@ -51,6 +51,19 @@ def test_the_demo_shows_each_step_and_leaves_nothing(runner: Runner, scratch: Pa
     assert (done.returncode, done.stderr) == (0, "")
     assert_tells_all_steps(done.stdout)
     assert "Nothing is left behind." in done.stdout
+    assert {len(text) > 80 for text in done.stdout.splitlines() if " " in text.strip(" |")} == {False}
+    [again] = re.findall(r"^   (.* demo) --keep$", done.stdout, re.MULTILINE)
+    shown = subprocess.run(
+        ["/bin/sh", "-c", f"{again} --help"],
+        cwd=scratch,
+        env=environment_of(runner, scratch),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+        **credentials(runner.account),
+    )
+    assert "--keep" in shown.stdout
     assert list(scratch.iterdir()) == []
 
 
@@ -67,6 +80,7 @@ def test_a_demo_that_stays_up_can_be_tried_and_ends_with_ctrl_c(scratch: Path, s
             assert try_it(f"{command} -Atc 'select 6 * 7'", environment, scratch) == "42\n"
         members = family_of(demo.pid)
         assert demo.stop(signal.SIGINT) == 0
+    assert demo.output.endswith("Removed everything.\n")
     assert len(members) > 1, "PostgreSQL is a child of the demo"
     assert alive(members) == []
     assert not [member.folder for member in members[1:] if member.folder.exists()]

@@ -104,7 +104,7 @@ def test_a_ready_file_that_cannot_be_written(postgres: PostgresServer, tmp_path:
 
 
 def test_no_tunnel_can_start(postgres: PostgresServer, tmp_path: Path) -> None:
-    """One reason is the error, the others are in the log: nothing is lost."""
+    """Each reason is in the log, and the error says that there is none left."""
     (tmp_path / "mtlskit.toml").write_text(
         tunnel_toml(postgres, "one", cert='"absent-1.pem"') + tunnel_toml(postgres, "other", cert='"absent-2.pem"')
     )
@@ -112,6 +112,7 @@ def test_no_tunnel_can_start(postgres: PostgresServer, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "absent-1.pem" in done.stderr
     assert "absent-2.pem" in done.stderr
+    assert "error: none of the 2 tunnels could start [MTLS-CFG-013]" in done.stderr
 
 
 def test_one_of_the_files_tunnels(make_proxy: MakeProxy, postgres: PostgresServer, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ from mtlskit.errors import (
 from mtlskit.net.dial import POSTGRES_ALPN, Route
 from mtlskit.net.faults import tls_fault
 from mtlskit.net.identity import IdentitySnapshot
-from mtlskit.pki.certificates import spki_sha256
+from mtlskit.pki.certificates import issuer_text, spki_sha256, subject_text
 from tests.services.pki import Pki
 from tests.support.dialling import CA, TIMEOUT, dialler_for, echoes, refused, server_context, snapshot
 from tests.support.relay_peers import read_all, reset
@@ -158,6 +159,21 @@ async def test_answers_that_are_no_yes(
     assert heard in ([b""], []), "we went on after the answer"
 
 
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n", "'HTTP/1.1 400 Bad Req'"),
+        (b"\x1b[31mSSH\r\n'", '"\\x1b[31mSSH\\r\\n\'"'),
+    ],
+)
+async def test_what_is_no_postgres_is_shown_as_far_as_it_helps(
+    identity: IdentitySnapshot, answer: bytes, shown: str
+) -> None:
+    with listening(answering(answer)) as port:
+        error = await refused(dialler_for(port), identity)
+    assert error.sentence.endswith(f"it answered the SSLRequest with {shown}")
+
+
 # TLS.
 
 
@@ -189,6 +205,15 @@ async def test_what_the_server_presents(pki: Pki, host: str, pair: str, verify: 
         error = await refused(dialler, identity)
     assert isinstance(error, UpstreamUntrusted)
     assert error.code is code
+    assert (f"; compared with {pki.server_ca} (CN=" in error.sentence) is (code is Code.TLS_CHAIN_NOT_TRUSTED)
+    leaf = x509.load_pem_x509_certificate(getattr(pki, pair).cert.read_bytes())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    told = {
+        Code.TLS_CHAIN_NOT_TRUSTED: f"; its certificate is {subject_text(leaf)}, issued by {issuer_text(leaf)}; ",
+        Code.TLS_NAME_MISMATCH: f"; its certificate is for {', '.join(str(name.value) for name in names)}",
+        Code.TLS_SERVER_EXPIRED: "certificate has expired",
+    }
+    assert told[code] in error.sentence
 
 
 async def test_the_name_that_the_server_is_asked_for(pki: Pki) -> None:
@@ -208,6 +233,9 @@ async def test_pins_add_to_the_chain_check(pki: Pki) -> None:
     with listening(answering(b"S", echoing(server_context(pki)))) as port:
         await echoes(dialler_for(port, pins=(other, pin)), snapshot(pki))
         error = await refused(dialler_for(port, pins=(other,)), snapshot(pki))
+        assert f"the key sha256/{b64encode(pin).decode()}, which is not the pinned one" in error.sentence
+        error = await refused(dialler_for(port, pins=(other, bytes(32))), snapshot(pki))
+        assert "which is none of the 2 pinned ones" in error.sentence
     assert isinstance(error, UpstreamUntrusted)
     assert error.code is Code.TLS_PIN_MISMATCH
     stranger = spki_sha256(x509.load_pem_x509_certificate(pki.server_stranger.cert.read_bytes()))

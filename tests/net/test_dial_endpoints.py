@@ -37,6 +37,18 @@ async def test_the_next_endpoint_is_tried(pki: Pki, identity: IdentitySnapshot) 
     assert route.port == ports[-1]
 
 
+async def test_those_that_were_skipped_are_remembered(pki: Pki, identity: IdentitySnapshot) -> None:
+    with (
+        closed_port() as first,
+        listening(answering(b"N")) as second,
+        listening(answering(b"S", echoing(server_context(pki)))) as third,
+    ):
+        upstream = await dialler_for(first, second, third).dial(identity)
+        upstream.tls.close()
+    told = [(endpoint.port, error.code) for endpoint, error in upstream.skipped]
+    assert told == [(first, Code.TCP_REFUSED), (second, Code.TLS_NOT_OFFERED)]
+
+
 async def test_the_error_that_came_furthest_names_them_all(identity: IdentitySnapshot) -> None:
     with closed_port() as first, listening(answering(b"N")) as second, closed_port() as third:
         error = await refused(dialler_for(first, second, third), identity)
@@ -101,7 +113,8 @@ async def test_a_resolver_that_does_not_answer(
     trio.socket.set_custom_hostname_resolver(_Names({"db.invalid": None, "good.invalid": ["192.0.2.7"]}))
     slow, good = Endpoint("db.invalid", 1), Endpoint("good.invalid", 2)
     dialler = Dialler(TunnelKind.POSTGRES, (slow,), Negotiation.SSLREQUEST, (), TIMEOUT)
-    assert (await refused(dialler, identity)).code is Code.TCP_TIMEOUT
+    error = await refused(dialler, identity)
+    assert (error.code, "the resolver did not answer within 20 s" in error.sentence) == (Code.DNS_FAILED, True)
     with pytest.raises(UpstreamError, match="the resolver does not answer"):
         await dialler.resolve()
     both = Dialler(TunnelKind.POSTGRES, (slow, good), Negotiation.SSLREQUEST, (), TIMEOUT)

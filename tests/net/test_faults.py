@@ -109,5 +109,7 @@ def test_a_server_that_we_do_not_trust(number: int, code: Code, verify: Verify) 
     assert isinstance(error, UpstreamUntrusted)
     assert error.code is code
     assert error.sentence.endswith("what OpenSSL says")
+    told = tls_fault(WHERE, _unverified(number, "what OpenSSL says."), verify, trust="ca.crt (CN=root)").sentence
+    assert told.endswith("; compared with ca.crt (CN=root)") is (code is Code.TLS_CHAIN_NOT_TRUSTED)
     if code is Code.TLS_NAME_MISMATCH and verify.name:
         assert verify.name in error.sentence

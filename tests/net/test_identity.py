@@ -63,6 +63,17 @@ def test_a_good_identity(config: IdentityConfig, pki: Pki) -> None:
     assert [len(certs) for certs in [snapshot.context.get_ca_certs()]] == [1]
 
 
+def test_what_a_server_is_compared_with_is_named(config: IdentityConfig, tmp_path: Path) -> None:
+    assert _load(replace(config, ca=None), Verify()).trust == "the system's roots, because no ca is set"
+    now = datetime.now(UTC)
+    roots = [Authority.create(f"root {number}", now=now).cert_pem for number in range(5)]
+    (tmp_path / "ca.crt").write_bytes(b"".join(roots[:3]))
+    several = replace(config, ca=tmp_path / "ca.crt")
+    assert _load(several).trust == f"{tmp_path / 'ca.crt'} (CN=root 0; CN=root 1; CN=root 2)"
+    (tmp_path / "ca.crt").write_bytes(b"".join(roots))
+    assert _load(several).trust.endswith(" (CN=root 0; CN=root 1; CN=root 2; 2 more)")
+
+
 @pytest.mark.parametrize(
     ("verify", "checks_name"),
     [(Verify(), True), (Verify(VerifyMode.NAME, "db.example"), True), (CA, False)],

@@ -316,6 +316,14 @@ def test_one_valid_anchor_is_enough_and_the_others_are_told_of() -> None:
     )
 
 
+def test_a_leaf_given_as_an_anchor_is_told_of() -> None:
+    lone = make_certificate("lone server")
+    assert anchor_warnings([LEAF.certificate, lone.certificate, MIDDLE.certificate], now=NOW, source="ca.crt") == (
+        "ca.crt: the trust anchor CN=leaf is no CA certificate, and trusts nobody: "
+        "give its issuer's instead (CN=middle)",
+    )
+
+
 @pytest.mark.parametrize(
     ("anchors", "code", "words"),
     [

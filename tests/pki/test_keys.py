@@ -133,7 +133,7 @@ def public() -> bytes:
 @pytest.mark.parametrize(
     ("pem", "code", "words", "hint"),
     [
-        (make_certificate().cert_pem, Code.PEM_WRONG_KIND, "holds a certificate, not a private key", "BEGIN PRIVATE"),
+        (make_certificate().cert_pem, Code.PEM_WRONG_KIND, "holds a certificate, not a private key", "exchanged?"),
         (public(), Code.PEM_WRONG_KIND, "holds a public key, not a private key", "BEGIN PRIVATE"),
         (openssh(), Code.PEM_WRONG_KIND, "holds an OpenSSH private key", "ssh-keygen -p -m PKCS8"),
         (weak_rsa(), Code.KEY_WEAK, "an RSA key of 1024 bits", "make a new key"),

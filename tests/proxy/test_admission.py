@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from mtlskit.config.values import TunnelKind, UnixAddress
-from mtlskit.proxy.events import ClientRefused, SessionOpened, TunnelListening
+from mtlskit.config.values import Endpoint, TcpAddress, TunnelKind, UnixAddress
+from mtlskit.proxy.events import ClientRefused, SessionOpened, TunnelListening, TunnelWarned
 from mtlskit.proxy.seats import STANDING_ROOM, Seats
 from tests.support.fake_upstream import Papers, fake_upstream
 from tests.support.tunnels import STARTUP, connected, running_proxy, tunnel
@@ -99,6 +99,32 @@ async def test_a_tcp_client_that_may_not_come_in_is_closed(papers: Papers) -> No
         assert (await running.events.wait_for(ClientRefused)).code == "MTLS-DOOR-001"
 
 
+@pytest.mark.parametrize(
+    ("listen", "networks", "warned"),
+    [
+        ("127.0.0.1", ["10.0.0.0/8"], True),
+        ("localhost", ["10.0.0.0/8", "fd00::/8"], True),
+        ("127.0.0.1", ["10.0.0.0/8", "127.0.0.0/8"], False),
+        ("127.0.0.1", ["127.0.0.1/32"], False),
+        ("127.0.0.1", ["0.0.0.0/0"], False),
+        ("localhost", ["::1/128"], False),
+        ("127.0.0.1", ["::ffff:127.0.0.1/128"], False),
+        ("127.0.0.1", [], False),
+        ("0.0.0.0", ["10.0.0.0/8"], False),
+    ],
+)
+async def test_a_door_that_admits_nobody_is_told_of(
+    papers: Papers, listen: str, networks: list[str], warned: bool
+) -> None:
+    admitted = tuple(ip_network(network) for network in networks)
+    config = tunnel(papers, Endpoint("127.0.0.1", 1), listen=TcpAddress(listen, 0), allow_clients=admitted)
+    async with running_proxy(config) as running:
+        told = [event.warning for event in running.events.of(TunnelWarned)]
+    assert [f"allow_clients admits nobody: {', '.join(networks)} cannot" in warning for warning in told] == [
+        True
+    ] * warned
+
+
 async def test_a_unix_socket_serves_its_owner(papers: Papers, tmp_path: Path) -> None:
     path = tmp_path / ".s.PGSQL.6432"
     async with fake_upstream(papers) as upstream:
@@ -107,7 +133,7 @@ async def test_a_unix_socket_serves_its_owner(papers: Papers, tmp_path: Path) ->
                 await client.login()
             assert running.events.of(SessionOpened)[0].client == "a unix socket"
             listening = running.events.of(TunnelListening)[0]
-            assert (listening.addresses, listening.open_to) == ((f"unix:{path}",), "its owner of this host")
+            assert (listening.addresses, listening.open_to) == ((f"unix:{path}",), "its owner")
         assert not path.exists()
 
 

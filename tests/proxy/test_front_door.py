@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlskit.config.values import Network
+from mtlskit.config.values import FROM_FLAGS, Network
 from mtlskit.errors import ClientNotAllowed, Code, ConfigError
 from mtlskit.net.peer import LocalUser, Peer, identify
 from mtlskit.proxy.front_door import FrontDoor
@@ -137,9 +137,24 @@ def test_a_refusal_names_who_and_the_key_to_change() -> None:
     by_user = refusal(FrontDoor(allow_users=["0"], tunnel="reporting"), at("127.0.0.1", 1001))
     assert "user id 1001" in by_user.sentence
     assert "allow_users of [tunnel.reporting]" in by_user.hint
+    unlisted = refusal(FrontDoor(networks("10.0.0.0/8"), tunnel="reporting"), at("192.0.2.7"))
+    assert unlisted.hint == 'to admit it, add "192.0.2.7/32" to allow_clients of [tunnel.reporting]'
     unknown = refusal(FrontDoor(allow_users=["0"]), at("127.0.0.1"))
     assert "127.0.0.1" in unknown.sentence
     assert "allow_users" in unknown.hint
+
+
+def test_a_tunnel_of_flags_is_told_in_flags_too() -> None:
+    by_default = refusal(FrontDoor(tunnel=FROM_FLAGS), at("192.0.2.7"))
+    assert by_default.hint == (
+        'to admit other hosts, say --allow-client 192.0.2.7/32 (allow_clients = ["192.0.2.7/32"] in a file)'
+    )
+    by_list = refusal(FrontDoor(networks("10.0.0.0/8"), tunnel=FROM_FLAGS), at("192.0.2.7"))
+    assert by_list.hint.startswith("to admit it, add --allow-client 192.0.2.7/32 (")
+    by_user = refusal(FrontDoor(allow_users=["0"], tunnel=FROM_FLAGS), at("127.0.0.1", 1001))
+    assert by_user.hint.startswith('to admit it, add --allow-user 1001 ("1001" to allow_users in a file)')
+    with pytest.raises(ConfigError, match=r"^--allow-user \(allow_users in a file\): this host has no user 'nosuch'"):
+        FrontDoor(allow_users=["nosuch"], tunnel=FROM_FLAGS)
 
 
 # --- as a property -------------------------------------------------------------------------------------------------

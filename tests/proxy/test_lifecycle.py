@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from mtlskit.config.values import ProxyConfig, TcpAddress, Timeouts
-from mtlskit.errors import ClientNotAllowed, Code, IdentityError, ListenError
+from mtlskit.errors import ClientNotAllowed, Code, ConfigError, IdentityError, ListenError
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmBudget
@@ -45,14 +45,25 @@ TERMINATE = frame(b"X", b"")
 # Starting.
 
 
-async def test_nothing_started_raises_the_error_itself(own_papers: Papers) -> None:
+async def test_an_only_tunnel_that_does_not_start_raises_the_error_itself(own_papers: Papers) -> None:
+    own_papers.identity.cert.unlink()
+    events = EventLog()
+    async with nobody_listens() as endpoint:
+        with pytest.raises(IdentityError, match=r"client\.pem"):
+            await run_proxy(ProxyConfig((tunnel(own_papers, endpoint),)), emit=events)
+    assert not events.of(TunnelFailed)
+    assert not events.of(DrainFinished)
+
+
+async def test_several_tunnels_of_which_none_starts_are_each_told(own_papers: Papers) -> None:
     own_papers.identity.cert.unlink()
     events = EventLog()
     async with nobody_listens() as endpoint:
         config = ProxyConfig((tunnel(own_papers, endpoint, name="one"), tunnel(own_papers, endpoint, name="two")))
-        with pytest.raises(IdentityError, match=r"client\.pem"):
+        with pytest.raises(ConfigError, match="none of the 2 tunnels could start") as caught:
             await run_proxy(config, emit=events)
-    assert [event.tunnel for event in events.of(TunnelFailed)] == ["one"]
+    assert caught.value.code is Code.NO_TUNNEL_STARTED
+    assert [event.tunnel for event in events.of(TunnelFailed)] == ["one", "two"]
     assert not events.of(DrainFinished)
 
 

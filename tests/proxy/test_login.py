@@ -220,8 +220,9 @@ async def test_a_session_is_told_from_its_opening_to_its_end(papers: Papers, ter
         assert (opened.client, opened.upstream, opened.tls) == (closed.client, str(upstream.endpoint), "TLSv1.3")
         assert closed.ending == ("upstream_closed" if terminate else "client_closed")
         assert (closed.user, closed.database, closed.tunnel) == ("ann", "sales", "reporting")
-        assert closed.bytes_up >= len(frame(b"Q", b"select 1\0"))
-        assert closed.bytes_down >= len(frame(b"D", b"select 1\0") + READY)
+        farewell = len(frame(b"X", b"")) if terminate else 0
+        assert closed.bytes_up == len(STARTUP + frame(b"Q", b"select 1\0")) + farewell
+        assert closed.bytes_down == len(WELCOME + frame(b"D", b"select 1\0") + READY)
 
 
 async def test_an_error_response_without_end_is_handed_over_unread(papers: Papers) -> None:

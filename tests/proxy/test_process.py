@@ -110,7 +110,7 @@ async def test_a_second_signal_ends_the_sessions(papers: Papers, tmp_path: Path)
 
 
 @pytest.mark.parametrize("flaw", ["certificate", "ready file"])
-async def test_nothing_started_is_one_line_and_status_2(own_papers: Papers, tmp_path: Path, flaw: str) -> None:
+async def test_nothing_started_is_one_event_and_status_2(own_papers: Papers, tmp_path: Path, flaw: str) -> None:
     ready = tmp_path / "missing" / "ready.json" if flaw == "ready file" else tmp_path / "ready.json"
     if flaw == "certificate":
         own_papers.identity.cert.unlink()
@@ -118,6 +118,6 @@ async def test_nothing_started_is_one_line_and_status_2(own_papers: Papers, tmp_
         assert await proxy.status() == 2
         assert proxy.process.stderr is not None
         told = b"".join([part async for part in proxy.process.stderr]).decode()
-        lines = [line for line in told.splitlines() if not line.startswith("{")]
-        code = "MTLS-ID-001" if flaw == "certificate" else "MTLS-CFG-012"
-        assert (len(lines), lines[0].endswith(f"[{code}]"), lines[1].startswith("hint:  ")) == (2, True, True), told
+        events = [json.loads(line) for line in told.splitlines()]
+        errors = [(event["event"], event["code"], bool(event["hint"])) for event in events if event["level"] == "error"]
+        assert errors == [("error", "MTLS-ID-001" if flaw == "certificate" else "MTLS-CFG-012", True)], told

@@ -8,8 +8,9 @@ import struct
 import pytest
 import trio
 
-from mtlskit.config.values import Timeouts
-from mtlskit.proxy.events import ClientLeft, ClientRefused, SessionOpened
+from mtlskit.config.values import Endpoint, Timeouts
+from mtlskit.proxy.events import ClientLeft, ClientRefused, ClientWantsTls, SessionOpened
+from mtlskit.telemetry import Level
 from mtlskit.wire.postgres.messages import GSSENC_REQUEST, SSL_REQUEST, frame, startup_message
 from tests.support.fake_upstream import (
     PARAMETER,
@@ -207,6 +208,28 @@ async def test_what_is_not_postgres_is_refused_at_once(
         refused = await running.events.wait_for(ClientRefused)
         assert (refused.code, upstream.connections) == (code, 0)
         assert re.fullmatch(r"127\.0\.0\.1:\d+", refused.client)
+
+
+@pytest.mark.parametrize("requests", [(SSL_REQUEST,), (GSSENC_REQUEST, SSL_REQUEST), (GSSENC_REQUEST,)])
+async def test_a_client_that_insists_on_tls_is_told_of(papers: Papers, requests: tuple[bytes, ...]) -> None:
+    """libpq closes the connection in silence when sslmode=require meets an `N`."""
+    async with running_proxy(tunnel(papers, Endpoint("127.0.0.1", 1))) as running:
+        async with running.connect() as client:
+            for request in requests:
+                await client.send(request)
+                assert await client.read_exactly(1) == b"N"
+        await running.idle()
+        if SSL_REQUEST not in requests:
+            assert (len(running.events.of(ClientLeft)), running.events.of(ClientWantsTls)) == (1, [])
+            return
+        [told] = running.events.of(ClientWantsTls)
+        assert told.level is Level.INFO
+        assert re.fullmatch(
+            r"reporting: 127\.0\.0\.1:\d+ asked for TLS, was told no, and left:"
+            " set sslmode=disable or prefer in the client",
+            told.sentence(),
+        )
+        assert not running.events.of(ClientLeft)
 
 
 async def test_names_from_a_client_reach_the_events_bounded(papers: Papers) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import trio
 
-from mtlskit.config.values import Endpoint, Negotiation, Timeouts, Verify, VerifyMode
+from mtlskit.config.values import Endpoint, Negotiation, Timeouts, TunnelKind, Verify, VerifyMode
 from mtlskit.pki.authority import Authority
-from mtlskit.proxy.events import SessionFailed
+from mtlskit.proxy.events import SessionFailed, SessionOpened, TunnelListening, UpstreamSkipped
 from mtlskit.wire.postgres.messages import SSL_REQUEST, ErrorFields, authentication_sasl
-from tests.support.fake_upstream import Papers, Script, ServerSide, fake_upstream, nobody_listens
+from tests.support.fake_upstream import Papers, Script, ServerSide, fake_upstream, nobody_listens, welcoming
 from tests.support.tunnels import STARTUP, Running, running_proxy, tunnel
 
 
@@ -224,6 +226,65 @@ async def test_the_next_upstream_is_tried(papers: Papers) -> None:
     ):
         await client.login()
         assert not running.events.of(SessionFailed)
+        [told] = running.events.of(UpstreamSkipped)
+        assert told.sentence() == (
+            f"reporting: {refused} failed ({refused} refused the connection) [MTLS-NET-002]; "
+            f"went on to {upstream.endpoint}"
+        )
+
+
+@pytest.mark.parametrize("kind", TunnelKind)
+async def test_an_upstream_that_is_passed_over_is_told_of_until_it_works_again(
+    papers: Papers, kind: TunnelKind
+) -> None:
+    """A name that leads nowhere, somewhere, and nowhere again."""
+    names = {"first.invalid": False}
+    trio.socket.set_custom_hostname_resolver(_Fickle(names))
+
+    async def come_and_go() -> None:
+        before = len(running.events.of(SessionOpened))
+        async with running.connect() as client:
+            if kind is TunnelKind.POSTGRES:
+                await client.login()
+            await running.events.wait_for(SessionOpened, before + 1)
+
+    async with fake_upstream(papers, _take_anything if kind is TunnelKind.TCP else welcoming) as upstream:
+        first = Endpoint("first.invalid", upstream.endpoint.port)
+        config = tunnel(papers, first, upstream.endpoint, kind=kind, verify=Verify(VerifyMode.CA))
+        async with running_proxy(config) as running:
+            told = []
+            for works in (False, False, True, False):
+                names["first.invalid"] = works
+                await come_and_go()
+                told.append(len(running.events.of(UpstreamSkipped)))
+            assert told == [1, 1, 1, 2]
+            assert {event.endpoint for event in running.events.of(UpstreamSkipped)} == {str(first)}
+
+
+class _Fickle(trio.abc.HostnameResolver):
+    def __init__(self, names: dict[str, bool]) -> None:
+        self._names = names
+
+    async def getaddrinfo(self, host: Any, port: Any, *_: Any, **__: Any) -> Any:
+        if not self._names.get(host.decode(), True):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
+        raise NotImplementedError
+
+
+async def _take_anything(server: ServerSide) -> None:
+    await server.shake_hands()
+    await server.until_closed()
+
+
+@pytest.mark.parametrize("with_ca", [True, False])
+async def test_the_systems_roots_are_named_where_no_ca_is_set(papers: Papers, with_ca: bool) -> None:
+    identity = papers.identity if with_ca else replace(papers.identity, ca=None)
+    async with running_proxy(tunnel(papers, Endpoint("127.0.0.1", 1), identity=identity)) as running:
+        listening = running.events.of(TunnelListening)[0]
+    assert ("(verify full with the system's roots)" in listening.sentence()) is not with_ca
 
 
 async def test_no_secret_of_the_identity_reaches_an_error(own_papers: Papers) -> None:

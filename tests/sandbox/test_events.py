@@ -19,3 +19,8 @@ def test_an_event_says_itself_and_names_what_it_carries(name: str) -> None:
     sentence = event.sentence()
     assert "\n" not in sentence
     assert all(str(value) in sentence for value in values.values())
+
+
+def test_a_ready_sandbox_says_what_to_type_next() -> None:
+    said = events.SandboxReady(file="/srv/my space/sandbox.json").sentence()
+    assert said.endswith("""in another terminal: . '/srv/my space/sandbox.env' && psql "$DATABASE_URL\"""")

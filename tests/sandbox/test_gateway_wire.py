@@ -18,9 +18,10 @@ from mtlskit.config.values import Endpoint, TcpAddress, UnixAddress
 from mtlskit.errors import Code, ListenError
 from mtlskit.sandbox.credentials import SpacePki
 from mtlskit.sandbox.events import ChannelBindingVerified, ClientRefused, UpstreamFailed
-from mtlskit.sandbox.gateway import ALPN, ANY_PORT, Gateway, GatewayConfig, Upstream, open_listeners
+from mtlskit.sandbox.gateway import ALPN, ANY_PORT, Gateway, GatewayConfig, open_listeners
 from mtlskit.sandbox.scram import SCRAM, SCRAM_PLUS, ScramClient, ScramKeys, ScramServer
 from mtlskit.sandbox.tls import TlsStream
+from mtlskit.sandbox.upstream import Upstream
 from mtlskit.telemetry import Event
 from mtlskit.wire.postgres.messages import (
     GSSENC_REQUEST,
@@ -416,7 +417,10 @@ class TestForwarding:
             await stream.send_all(STARTUP)
             fields = await Reader(stream).error()
             assert (fields.severity, fields.sqlstate) == ("FATAL", "08006")
-            assert any(isinstance(event, UpstreamFailed) for event in running.events)
+            assert fields.message.endswith("nothing, cannot be reached: there is no such socket")
+            assert "whether the server is running" in fields.hint
+            [failed] = [event for event in running.events if isinstance(event, UpstreamFailed)]
+            assert fields.message in failed.reason
 
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
     async def test_a_server_that_is_no_postgres(self, pki: SpacePki, answer: bytes) -> None:

@@ -47,8 +47,9 @@ def test_forms_that_are_read(url: str, expected: ServerUrl) -> None:
 )
 def test_forms_that_are_refused_without_telling_the_password(url: str, code: Code) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_server_url(url)
+        parse_server_url(url, source="MY_VARIABLE")
     assert caught.value.code is code
+    assert caught.value.sentence.startswith("MY_VARIABLE: ")
     assert "sesame" not in str(caught.value) + caught.value.hint
 
 

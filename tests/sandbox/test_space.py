@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -20,6 +21,7 @@ from mtlskit.sandbox.events import ChannelBindingVerified, ClientRefused
 from mtlskit.sandbox.folder import MARKER
 from mtlskit.sandbox.software import OrdinaryUser, find_software, ordinary_user, place_software
 from mtlskit.sandbox.space import Space, SpaceOptions, run_space
+from tests.support.doc_blocks import ROOT
 from tests.support.space import RunningSpace, running_space, until
 
 
@@ -170,6 +172,27 @@ async def test_a_bad_url_is_told_before_anything_is_made(tmp_path: Path) -> None
     error = await failure(SpaceOptions(tmp_path / "space", postgres_url="mysql://u:p@h/d"))
     assert isinstance(error, ConfigError)
     assert not (tmp_path / "space").exists()
+
+
+async def test_a_server_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    url = f"postgres://u:sesame@/d?host={tmp_path}"
+    error = await failure(SpaceOptions(tmp_path / "space", postgres_url=url, url_source="MY_VARIABLE"))
+    assert error.code is Code.SANDBOX_GATEWAY
+    assert error.sentence.startswith(f"MY_VARIABLE: the server behind the gateway, unix:{tmp_path}")
+    assert "sesame" not in error.sentence + error.hint
+    assert not (tmp_path / "space").exists()
+
+
+def test_the_user_may_make_the_users_and_databases_of_the_documentation(live: RunningSpace) -> None:
+    page = (ROOT / "docs" / "how-to" / "try-it-in-the-sandbox.md").read_text(encoding="utf-8")
+    role, database = re.findall(r"""-c "(create role [^"]*)" -c '(create database [^']*)'""", page)[0]
+    with live.connect() as connection:
+        connection.execute(role)
+        connection.execute(database)
+        with live.connect(user="ann", password="secret", dbname="app") as of_ann:
+            of_ann.execute("create table mine (n int)")
+        connection.execute("drop database app with (force)")
+        connection.execute("drop role ann")
 
 
 async def test_a_damaged_revocation_list(live: RunningSpace, tmp_path: Path) -> None:
