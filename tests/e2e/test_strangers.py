@@ -83,7 +83,7 @@ def test_a_port_check_is_no_error(proxy: ProxyProcess) -> None:
     with RawClient.connect(proxy.address) as client:
         client.send(SSL_REQUEST)
         assert client.read(1) == b"N"
-    proxy.wait_for("client_left", since=mark + 1)
+    proxy.wait_for("client_wants_tls", since=mark)
     assert proxy.events("client_refused", "session_failed", "session_crashed", since=mark) == []
 
 
