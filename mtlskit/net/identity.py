@@ -151,7 +151,7 @@ def _context(
     if alpn:
         context.set_alpn_protocols(list(alpn))
     if anchors_pem is not None:
-        context.load_verify_locations(cadata=anchors_pem)
+        _load_anchors(context, anchors_pem, source)
     elif verify.mode is VerifyMode.FULL:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
@@ -177,6 +177,17 @@ def _context(
             "look at the limits of this process (`ulimit -n`) and at the room in the temporary folder",
         ) from exc
     return context
+
+
+def _load_anchors(context: ssl.SSLContext, anchors_pem: str, source: Path) -> None:
+    try:
+        context.load_verify_locations(cadata=anchors_pem)
+    except ssl.SSLError as exc:
+        raise IdentityError(
+            Code.OPENSSL_REFUSED,
+            f"{source}: OpenSSL refuses the CA certificates that go with it: {exc.reason or exc}",
+            "look at each of them: `openssl storeutl -noout -text -certs CA-FILE`",
+        ) from exc
 
 
 @contextmanager

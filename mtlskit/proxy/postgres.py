@@ -6,14 +6,15 @@ is refused in the protocol, after the start-up packet has been read, because onl
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+import ssl
+from contextlib import ExitStack
 from dataclasses import replace
 
 import trio
 
 from mtlskit.errors import ClientError, ClientLimitReached, ClientTooSlow, Code, MtlskitError, UpstreamError
 from mtlskit.net.dial import Route, Upstream
-from mtlskit.net.faults import tcp_fault
+from mtlskit.net.faults import tcp_fault, tls_fault
 from mtlskit.net.relay import HandOver, RelayPolicy
 from mtlskit.net.tls import detach
 from mtlskit.proxy.answers import as_error_response, part_with
@@ -272,11 +273,25 @@ class PostgresSession:
         try:
             with trio.move_on_after(self._parts.config.timeouts.dial):
                 await upstream.tls.send_all(packet)
-                reached.append(str(route))
-                with suppress(OSError):  # the server closes, one way or another, when it has dealt with the request
-                    while await upstream.tls.receive_some():
-                        pass
+                await _until_closed(upstream)
+            reached.append(str(route))
+        except ssl.SSLError as exc:
+            self._tell(CancelFailed, tls_fault(str(route), exc, upstream.identity.verify))
         except OSError as exc:
             self._tell(CancelFailed, tcp_fault(str(route), exc))
         finally:
             upstream.tls.close()
+
+
+async def _until_closed(upstream: Upstream) -> None:
+    """Read until the server closes, one way or another: then it has dealt with the request.
+
+    Raises `ssl.SSLError` for an alert: under TLS 1.3 a refusal of our certificate comes with the first read.
+    """
+    try:
+        while await upstream.tls.receive_some():
+            pass
+    except ssl.SSLError:
+        raise
+    except OSError:
+        return

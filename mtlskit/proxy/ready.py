@@ -14,12 +14,29 @@ from mtlskit.config.values import ListenAddress, TcpAddress
 from mtlskit.errors import Code, ConfigError
 from mtlskit.proxy.tunnel import Tunnel
 
-__all__ = ["ready_file", "snapshot"]
+__all__ = ["forget_ready_file", "ready_file", "snapshot"]
 
 
 def snapshot(tunnels: Iterable[Tunnel]) -> dict[str, Any]:
     """The proxy's state as plain values: `pid`, and for each tunnel its name, kind, state and real addresses."""
     return {"pid": os.getpid(), "tunnels": [_tunnel(tunnel) for tunnel in tunnels]}
+
+
+def forget_ready_file(path: Path | None) -> None:
+    """Remove the file of a proxy that was killed: whoever waits for it must not take it for ours.
+
+    Raises ConfigError if it cannot be removed.
+    """
+    if path is None:
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise ConfigError(
+            Code.USAGE,
+            f"{path}: the ready file cannot be written over what stands there: {exc.strerror or exc}",
+            "remove it, or name another one",
+        ) from exc
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmBudget
 from mtlskit.proxy.events import DrainFinished, DrainStarted, ReadyFileKept, TunnelFailed, described
 from mtlskit.proxy.limits import raise_descriptor_limit
-from mtlskit.proxy.ready import ready_file
+from mtlskit.proxy.ready import forget_ready_file, ready_file
 from mtlskit.proxy.tunnel import Tunnel, TunnelState
 from mtlskit.telemetry import Emit, silent
 
@@ -154,6 +154,7 @@ async def run_proxy(
         try:
             if handle_signals:
                 await nursery.start(_steer, proxy)
+            forget_ready_file(ready_path)
             await proxy.start()
             if proxy.stopping:
                 await trio.sleep_forever()  # told to stop before it was ready: the drain ends it

@@ -32,6 +32,8 @@ __all__ = ["SpaceFolder", "SpaceState", "open_folder", "write_private"]
 MARKER: Final = ".mtlskit-sandbox.json"
 LOCK: Final = ".lock"
 _FORMAT: Final = 1
+_PASSABLE: Final = 0o711
+"""A folder that only its owner may write to or list, and others may pass through to what they know the name of."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,18 @@ class SpaceFolder:
     def _home_elsewhere(self, user: OrdinaryUser) -> Path:
         if self.state.home_elsewhere is not None:
             remembered = Path(self.state.home_elsewhere)
-            if _is_private(remembered, user):
-                return remembered
+            if _is_ours(remembered) and (remembered / "postgres").is_dir():
+                return remembered / "postgres"
         # /var/tmp comes first: it outlives a restart of the host.
         for parent in dict.fromkeys(Path(name) for name in ("/var/tmp", tempfile.gettempdir(), "/tmp")):  # noqa: S108 - mkdtemp makes it private
             if parent.is_dir() and reachable(parent, user, to_read=False):
-                home = Path(tempfile.mkdtemp(prefix="mtlskit-sandbox-", dir=parent))
+                # Root's own, and passable: what lies beside `home` is no other user's to replace.
+                base = Path(tempfile.mkdtemp(prefix="mtlskit-sandbox-", dir=parent))
+                base.chmod(_PASSABLE)
+                home = base / "postgres"
+                home.mkdir(mode=0o700)
                 os.chown(home, user.uid, user.gid)
-                self.remember(replace(self.state, home_elsewhere=str(home)))
+                self.remember(replace(self.state, home_elsewhere=str(base)))
                 return home
         raise SandboxError(
             Code.SANDBOX_DIR,
@@ -94,19 +100,20 @@ class SpaceFolder:
 
     def forget_home(self) -> None:
         """Removes PostgreSQL's files, wherever they are."""
-        shutil.rmtree(self.path / "postgres", ignore_errors=True)
+        for place in (self.path / "postgres", *self.path.glob("software-*")):
+            shutil.rmtree(place, ignore_errors=True)
         if self.state.home_elsewhere is not None:
             shutil.rmtree(self.state.home_elsewhere, ignore_errors=True)
             self.remember(replace(self.state, home_elsewhere=None))
 
 
-def _is_private(path: Path, user: OrdinaryUser) -> bool:
+def _is_ours(path: Path) -> bool:
     """Whether `path` is still the folder we made: anybody may have taken its name in /var/tmp since."""
     try:
         status = path.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == user.uid and stat.S_IMODE(status.st_mode) == 0o700
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == _PASSABLE
 
 
 @contextmanager
@@ -119,6 +126,7 @@ def open_folder(path: Path) -> Iterator[SpaceFolder]:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_ours(path)
+        path.chmod(0o700)
         lock = (path / LOCK).open("a")
     except OSError as exc:
         raise SandboxError(
@@ -128,13 +136,20 @@ def open_folder(path: Path) -> Iterator[SpaceFolder]:
         ) from exc
     with lock:
         _take(lock, path)
-        path.chmod(0o700)
         folder = SpaceFolder(path, _read_state(path / MARKER))
         folder.remember(folder.state)
         yield folder
 
 
 def _check_ours(path: Path) -> None:
+    holder = path.stat().st_uid
+    if sys.platform != "win32" and holder != os.geteuid():
+        # Its owner could replace what we write there by name: keys, and for root anything at all.
+        raise SandboxError(
+            Code.SANDBOX_DIR,
+            f"{path}: this folder belongs to the user with id {holder}",
+            "run it as that user, or name a folder of your own: --dir DIR",
+        )
     marker = path / MARKER
     if not marker.exists():
         if any(entry.name != LOCK for entry in path.iterdir()):

@@ -107,7 +107,8 @@ async def run_postgres(
 ) -> None:
     """Runs a server whose files are in `home` until cancelled; made on the first start, taken up again later.
 
-    `home` must exist, be private (0700), and belong to the user who runs the server (`ordinary_user`, or ourselves).
+    `home` must exist, be private (0700), and belong to the user who runs the server (`ordinary_user`, or ourselves);
+    its parent must be ours alone to write to.
     Call it from the thread that runs trio. Raises SandboxError: the wheel is missing, the server cannot be made or
     started, or it ended by itself.
     """
@@ -118,7 +119,8 @@ async def run_postgres(
             "bring your own server: mtlskit sandbox --postgres URL",
         )
     user = ordinary_user()
-    software = await trio.to_thread.run_sync(place_software, find_software(), user, home)
+    # Beside `home` and not in it: what root writes by name into a folder of that user may be led elsewhere by a link.
+    software = await trio.to_thread.run_sync(place_software, find_software(), user, home.parent)
     programs = _Programs(software.bin, user, home, log)
     await trio.to_thread.run_sync(programs.clear_log)
     await _make(programs, account)
@@ -259,8 +261,8 @@ def _password_file(programs: _Programs) -> Iterator[Path]:
     try:
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(secrets.token_hex(32))
-        if programs.user is not None:
-            os.chown(path, programs.user.uid, programs.user.gid)
+            if programs.user is not None:
+                os.fchown(file.fileno(), programs.user.uid, programs.user.gid)
         yield path
     finally:
         path.unlink(missing_ok=True)
@@ -280,11 +282,20 @@ def _socket_folder(home: Path, user: OrdinaryUser | None) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix="mtlskit-", dir=_short_parent()))
     try:
         if user is not None:
-            os.chown(folder, user.uid, user.gid)
+            _give_folder(folder, user)
         yield folder
     finally:
         if temporary:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _give_folder(folder: Path, user: OrdinaryUser) -> None:
+    """Give away the folder itself, never what a link in its place points to: the name may be that user's to change."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchown(descriptor, user.uid, user.gid)
+    finally:
+        os.close(descriptor)
 
 
 def _short_parent() -> str | None:

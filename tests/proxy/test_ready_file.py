@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mtlskit.config.values import ProxyConfig, TcpAddress, UnixAddress
-from mtlskit.errors import ConfigError
+from mtlskit.errors import ConfigError, ListenError
 from mtlskit.proxy.events import (
     DrainFinished,
     ReadyFileKept,
@@ -88,3 +88,15 @@ async def test_a_ready_file_that_can_no_longer_be_written_keeps_nobody_from_runn
             assert (await running.events.wait_for(ReadyFileKept)).code == "MTLS-CFG-012"
             async with running.connect() as client:
                 await client.login()
+
+
+async def test_a_ready_file_of_a_proxy_that_was_killed_does_not_outlive_a_failed_start(
+    papers: Papers, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready.json"
+    ready.write_text('{"pid": 1}')
+    async with nobody_listens() as endpoint:
+        config = ProxyConfig((tunnel(papers, endpoint, listen=UnixAddress(tmp_path / "absent" / "door")),))
+        with pytest.raises(ListenError):
+            await run_proxy(config, ready_path=ready)
+    assert not ready.exists()

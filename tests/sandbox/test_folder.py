@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -112,24 +113,37 @@ class TestHome:
         monkeypatch.setattr(module, "reachable", lambda path, user, to_read: not path.is_relative_to(tmp_path))
         with take(tmp_path) as folder:
             home = folder.postgres_home()
+            base = home.parent
             assert not home.is_relative_to(tmp_path)
-            assert mode(home) == 0o700
+            # Ours, not the other user's: what stands beside `home` cannot be replaced.
+            assert (mode(home), mode(base), base.stat().st_uid) == (0o700, 0o711, os.geteuid())
             assert folder.postgres_home() == home
         with take(tmp_path) as folder:
             assert folder.postgres_home() == home
-            home.chmod(0o755)  # somebody may have made a folder of that name since
+            base.chmod(0o755)  # somebody may have made a folder of that name since
             other = folder.postgres_home()
             assert other != home
             folder.forget_home()
-            assert not other.exists()
+            assert not other.parent.exists()
         assert json.loads((tmp_path / MARKER).read_text())["home_elsewhere"] is None
-        home.rmdir()
+        shutil.rmtree(base)
 
     def test_no_folder_that_the_other_user_can_reach(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "ordinary_user", lambda: US)
         monkeypatch.setattr(module, "reachable", lambda path, user, to_read: False)
         with take(tmp_path) as folder, pytest.raises(SandboxError, match="reaches neither"):
             folder.postgres_home()
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: bool) -> None:
+    if not empty:
+        with take(tmp_path):
+            pass
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    assert f"belongs to the user with id {tmp_path.stat().st_uid}" in refusal(tmp_path).sentence
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_private_file_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

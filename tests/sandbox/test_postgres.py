@@ -19,6 +19,7 @@ import pytest
 import trio
 
 from mtlskit.errors import Code, SandboxError
+from mtlskit.sandbox import postgres as module
 from mtlskit.sandbox import software
 from mtlskit.sandbox.events import PostgresStarted
 from mtlskit.sandbox.postgres import PostgresAccount, PostgresServer, run_postgres
@@ -217,7 +218,10 @@ async def test_software_that_the_servers_user_cannot_reach(used: Path, monkeypat
     monkeypatch.syspath_prepend(site)
     async with running(used) as server:
         assert query(server, "select 1") == 1
-        assert server.software_bin.is_relative_to(used if ordinary_user() else site)
+        copied = not server.software_bin.is_relative_to(site)
+        assert copied is (ordinary_user() is not None)
+        assert server.software_bin.is_relative_to(used.parent)
+        assert not server.software_bin.is_relative_to(used)  # which belongs to the user who runs it
 
 
 async def test_the_wheel_is_missing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,3 +259,27 @@ def test_our_own_death_takes_the_server_along_and_the_next_start_works(used: Pat
             seen.append(int(process.stdout.readline()))
             process.kill()
     until(lambda: all(is_gone(process_id) for process_id in seen))
+
+
+async def test_copies_of_programs_stand_where_the_other_user_cannot_write(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root writes and opens up what it copies: a link that the server's user planted must not be in its way."""
+    folders = []
+
+    def look(found: software.Software, user: software.OrdinaryUser | None, folder: Path) -> software.Software:
+        folders.append(folder)
+        raise SandboxError(Code.SANDBOX_POSTGRES, "seen enough")
+
+    monkeypatch.setattr(module, "place_software", look)
+    with pytest.raises(SandboxError, match="seen enough"):
+        await run_postgres(home, ACCOUNT, log=home.parent / "postgres.log")
+    assert folders == [home.parent]
+
+
+def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    (tmp_path / "run").symlink_to(ours)
+    with pytest.raises(OSError, match=r"symbolic links|[Nn]ot a directory"):
+        module._give_folder(tmp_path / "run", software.OrdinaryUser("us", os.getuid(), os.getgid()))
