@@ -19,6 +19,7 @@ from tests.support.fake_upstream import (
     echo,
     fake_upstream,
     nobody_listens,
+    refusing,
 )
 from tests.support.tunnels import STARTUP, running_proxy, tunnel
 
@@ -143,6 +144,19 @@ async def test_a_cancel_that_cannot_be_delivered_is_told_and_closes_the_client(p
             await canceller.send(cancel_request(1, SECRET))
             assert await canceller.read_to_end() == b""
         assert (await running.events.wait_for(CancelFailed)).code == "MTLS-NET-002"
+        assert not running.events.of(CancelForwarded)
+
+
+async def test_a_cancel_whose_certificate_is_refused_is_told(papers: Papers) -> None:
+    """Under TLS 1.3 our side of the handshake has succeeded, and the request is written, when the alert is read."""
+    async with (
+        fake_upstream(papers, refusing, context=papers.strict_context()) as upstream,
+        running_proxy(tunnel(papers, upstream.endpoint)) as running,
+    ):
+        async with running.connect() as canceller:
+            await canceller.send(cancel_request(1, SECRET))
+            assert await canceller.read_to_end() == b""
+        assert (await running.events.wait_for(CancelFailed)).code == "MTLS-TLS-010"
         assert not running.events.of(CancelForwarded)
 
 

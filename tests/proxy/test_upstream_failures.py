@@ -6,17 +6,15 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import trio
 
 from mtlskit.config.values import Endpoint, Negotiation, Timeouts, TunnelKind, Verify, VerifyMode
-from mtlskit.pki.authority import Authority
 from mtlskit.proxy.events import SessionFailed, SessionOpened, TunnelListening, UpstreamSkipped
 from mtlskit.wire.postgres.messages import SSL_REQUEST, ErrorFields, authentication_sasl
-from tests.support.fake_upstream import Papers, Script, ServerSide, fake_upstream, nobody_listens, welcoming
+from tests.support.fake_upstream import Papers, Script, ServerSide, fake_upstream, nobody_listens, refusing, welcoming
 from tests.support.tunnels import STARTUP, Running, running_proxy, tunnel
 
 
@@ -155,21 +153,10 @@ async def test_a_name_that_does_not_resolve(papers: Papers) -> None:
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_our_certificate_is_refused_even_after_the_handshake(papers: Papers, version: ssl.TLSVersion) -> None:
     """Under TLS 1.3 the alert comes with the first read, when the handshake has succeeded for us."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(papers.folder / "server.pem", papers.folder / "server.key")
-    stranger = Authority.create("another CA", now=datetime.now(UTC))
-    context.load_verify_locations(cadata=stranger.cert_pem.decode())
-    context.verify_mode = ssl.CERT_REQUIRED
+    context = papers.strict_context()
     context.maximum_version = version
-
-    async def script(server: ServerSide) -> None:
-        assert await server.read_exactly(8) == SSL_REQUEST
-        await server.raw.send_all(b"S")
-        assert await server.refuse_in_handshake() == "CERTIFICATE_VERIFY_FAILED"
-        await server.until_closed()  # closing with unread bytes would reset the connection
-
     async with (
-        fake_upstream(papers, script, context=context) as upstream,
+        fake_upstream(papers, refusing, context=context) as upstream,
         running_proxy(tunnel(papers, upstream.endpoint)) as running,
     ):
         error = await _told(running)

@@ -61,6 +61,15 @@ class Papers:
         context.verify_mode = ssl.CERT_REQUIRED
         return context
 
+    def strict_context(self) -> ssl.SSLContext:
+        """A server that takes the client certificates of another CA only."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.folder / "server.pem", self.folder / "server.key")
+        stranger = Authority.create("another CA", now=datetime.now(UTC))
+        context.load_verify_locations(cadata=stranger.cert_pem.decode())
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
     def renew_client(self, common_name: str) -> None:
         """Put another client certificate in place."""
         issued = self.authority.issue_client(common_name, now=datetime.now(UTC))
@@ -185,6 +194,14 @@ async def welcoming(server: ServerSide) -> None:
     await server.open()
     await server.send(WELCOME)
     await echo(server)
+
+
+async def refusing(server: ServerSide) -> None:
+    """With `Papers.strict_context`: refuse the client's certificate, and see it leave."""
+    assert await server.read_exactly(8) == SSL_REQUEST
+    await server.raw.send_all(b"S")
+    assert await server.refuse_in_handshake() == "CERTIFICATE_VERIFY_FAILED"
+    await server.until_closed()  # closing with unread bytes would reset the connection
 
 
 async def echo(server: ServerSide) -> None:
