@@ -46,7 +46,9 @@ def test_the_files_of_a_sandbox_are_all_documented(sandbox: dict[str, Any]) -> N
     named = {path.rstrip("/") for cell in first_column(section) for path in re.findall(r"`([^`]+)`", cell)}
     space = Path(sandbox["pki"]["ca"]).parents[1]
     found = {str(path.relative_to(space)) for folder in (space, space / "pki") for path in folder.iterdir()}
-    assert found - {"pki"} == named
+    found = {re.sub(r"^software-.*", "software-VERSION", name) for name in found} - {"pki"}
+    # Copied only where the server's user cannot reach the installed programs.
+    assert found | {"software-VERSION"} == named
 
 
 def test_each_sqlstate_is_documented() -> None:
