@@ -19,6 +19,7 @@ import trio.testing
 from mtlskit.net.relay import Ending, HandOver, Outcome, Relay, RelayPolicy
 from mtlskit.net.relay.pair import BUFFER_SIZE, Pair
 from mtlskit.net.relay.thread import SWITCH_INTERVAL
+from mtlskit.proxy.limits import raise_descriptor_limit
 from tests.net.conftest import SelectorFactory
 from tests.support.relay_peers import Session, Sessions, fill, read_exactly, together
 from tests.support.watched_selector import Watch
@@ -224,6 +225,7 @@ async def test_a_selector_that_takes_no_more(
 
 
 async def test_a_descriptor_that_is_too_high_for_select(sessions: Sessions) -> None:
+    raise_descriptor_limit()  # the usual soft limit is 1024, and a descriptor beyond select() is needed
     bad, good = sessions.plain(), sessions.plain()
     near = bad.handover.client
     high = socket.socket(fileno=fcntl.fcntl(near.fileno(), fcntl.F_DUPFD_CLOEXEC, 1500))
