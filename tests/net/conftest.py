@@ -1,4 +1,4 @@
-"""What the relay's tests share: both kinds of selector, a running relay, and sessions to hand to it."""
+"""What the relay's tests share: both kinds of watcher, a running relay, and sessions to hand to it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,37 @@ import pytest
 
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.relay import Relay
+from mtlskit.net.relay.watcher import SelectorWatcher, Watcher, default_watcher
 from tests.services.pki import Pki
 from tests.support.dialling import snapshot
 from tests.support.relay_peers import Contexts, Sessions
-from tests.support.watched_selector import Watch, watched
+from tests.support.turns import Watch, watched
 
-SelectorFactory = Callable[[], selectors.BaseSelector]
+WatcherFactory = Callable[[], Watcher]
 
 
-@pytest.fixture(params=[selectors.DefaultSelector, selectors.SelectSelector], ids=["default", "select"])
-def selector_factory(request: pytest.FixtureRequest) -> SelectorFactory:
-    """The platform's own selector, and the one that every platform has (the only one on Windows)."""
-    factory: SelectorFactory = request.param
+def select_watcher() -> Watcher:
+    """With select(), which every platform has; it is the only one on Windows."""
+    return SelectorWatcher(selectors.SelectSelector())
+
+
+@pytest.fixture(params=[default_watcher, select_watcher], ids=["default", "select"])
+def watcher_factory(request: pytest.FixtureRequest) -> WatcherFactory:
+    """The platform's own, and the one that every platform has."""
+    factory: WatcherFactory = request.param
     return factory
 
 
 @pytest.fixture
 def watch() -> Watch:
-    """What the selector of `relay` does."""
+    """What the watcher of `relay` does."""
     return Watch()
 
 
 @pytest.fixture
-async def relay(selector_factory: SelectorFactory, watch: Watch) -> AsyncIterator[Relay]:
-    """A running relay; the test runs once with each selector."""
-    async with Relay(selector_factory=watched(selector_factory, watch)) as running:
+async def relay(watcher_factory: WatcherFactory, watch: Watch) -> AsyncIterator[Relay]:
+    """A running relay; the test runs once with each watcher."""
+    async with Relay(watcher_factory=watched(watcher_factory, watch)) as running:
         yield running
 
 

@@ -7,15 +7,15 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from selectors import EVENT_READ
 from typing import Any
 
 import pytest
 
 from mtlskit.net.relay import Relay
 from mtlskit.net.relay.pair import BUFFER_SIZE, Pair
+from mtlskit.net.relay.watcher import READ
 from tests.support.relay_peers import Session, Sessions, digest, noise, read_exactly, relayed
-from tests.support.watched_selector import Watch
+from tests.support.turns import Watch
 
 PAYLOAD = noise(3 << 20, seed=3)
 _OVERHEAD = 64 * 1024
@@ -79,7 +79,7 @@ async def test_what_a_slow_reader_does_not_take_is_not_read_from_the_writer(
         source, sink = (pair.client, pair.upstream) if way == "up" else (pair.upstream, pair.client)
         assert 0 < len(sink.held) <= BUFFER_SIZE + _OVERHEAD
         assert not source.held
-        assert not source.mask & EVENT_READ, "the writer is read though the reader has bytes to take"
+        assert not source.mask & READ, "the writer is read though the reader has bytes to take"
         rest = threading.Thread(target=direction.writer.sendall, args=(direction.wire[sent:],))
         rest.start()
         received = direction.read(len(PAYLOAD))

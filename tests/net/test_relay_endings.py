@@ -24,7 +24,7 @@ from tests.support.relay_peers import (
     reset,
     shake_hands,
 )
-from tests.support.watched_selector import Watch
+from tests.support.turns import Watch
 
 FINAL = RelayPolicy(upstream_end_is_final=True)
 RESETS = RelayPolicy(ragged_end_resets=True)

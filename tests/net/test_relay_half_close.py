@@ -16,7 +16,7 @@ from tests.support.relay_peers import (
     read_exactly,
     relayed,
 )
-from tests.support.watched_selector import Watch
+from tests.support.turns import Watch
 
 MEGABYTES = noise(1 << 20, seed=7) * 21  # more than any socket buffer, so that it is in flight when an end comes
 

@@ -19,10 +19,11 @@ import trio.testing
 from mtlskit.net.relay import Ending, HandOver, Outcome, Relay, RelayPolicy
 from mtlskit.net.relay.pair import BUFFER_SIZE, Pair
 from mtlskit.net.relay.thread import SWITCH_INTERVAL
+from mtlskit.net.relay.watcher import SelectorWatcher, Watcher
 from mtlskit.proxy.limits import raise_descriptor_limit
-from tests.net.conftest import SelectorFactory
+from tests.net.conftest import WatcherFactory, select_watcher
 from tests.support.relay_peers import Session, Sessions, fill, read_exactly, together
-from tests.support.watched_selector import Watch
+from tests.support.turns import Watch
 
 RESETS = RelayPolicy(ragged_end_resets=True)
 
@@ -43,7 +44,7 @@ def _descriptors() -> int:
 
 
 async def test_hundreds_of_sessions_leave_no_descriptor_behind(
-    selector_factory: SelectorFactory, sessions: Sessions
+    watcher_factory: WatcherFactory, sessions: Sessions
 ) -> None:
     before = _descriptors()
 
@@ -57,7 +58,7 @@ async def test_hundreds_of_sessions_leave_no_descriptor_behind(
                     session.client.close()
                     session.upstream.close()
 
-    async with Relay(selector_factory=selector_factory) as relay:
+    async with Relay(watcher_factory=watcher_factory) as relay:
         for batch in range(10):
             async with trio.open_nursery() as nursery:
                 for index in range(30):
@@ -82,12 +83,12 @@ class closing_all:  # noqa: N801 - used like contextlib.closing
 
 @pytest.mark.parametrize("policy", [RESETS, RelayPolicy()], ids=["resets", "usual"])
 async def test_stopping_ends_the_sessions_that_are_open(
-    selector_factory: SelectorFactory, sessions: Sessions, policy: RelayPolicy
+    watcher_factory: WatcherFactory, sessions: Sessions, policy: RelayPolicy
 ) -> None:
     outcomes: list[Outcome] = []
     open_ones = [sessions.plain(policy) for _ in range(5)]
 
-    async with trio.open_nursery() as nursery, Relay(selector_factory=selector_factory) as relay:
+    async with trio.open_nursery() as nursery, Relay(watcher_factory=watcher_factory) as relay:
 
         async def run(handover: HandOver) -> None:
             outcomes.append(await relay.run(handover))
@@ -107,9 +108,9 @@ async def test_stopping_ends_the_sessions_that_are_open(
 
 
 async def test_a_session_for_a_relay_that_has_stopped_is_closed(
-    selector_factory: SelectorFactory, sessions: Sessions
+    watcher_factory: WatcherFactory, sessions: Sessions
 ) -> None:
-    async with Relay(selector_factory=selector_factory) as relay:
+    async with Relay(watcher_factory=watcher_factory) as relay:
         pass
     session = sessions.plain()
     outcome = await relay.run(session.handover)
@@ -118,10 +119,10 @@ async def test_a_session_for_a_relay_that_has_stopped_is_closed(
 
 
 async def test_a_session_that_comes_while_the_relay_stops_is_closed(
-    selector_factory: SelectorFactory, sessions: Sessions
+    watcher_factory: WatcherFactory, sessions: Sessions
 ) -> None:
     session = sessions.plain()
-    async with trio.open_nursery() as nursery, Relay(selector_factory=selector_factory) as relay:
+    async with trio.open_nursery() as nursery, Relay(watcher_factory=watcher_factory) as relay:
         relay._submit(relay._stop)
         nursery.start_soon(relay.run, session.handover)
         await trio.testing.wait_all_tasks_blocked()
@@ -151,12 +152,12 @@ async def test_cancelled_before_it_begins(relay: Relay, sessions: Sessions) -> N
     assert session.handover.client.fileno() == -1
 
 
-async def test_the_switch_interval_is_short_while_a_relay_runs(selector_factory: SelectorFactory) -> None:
+async def test_the_switch_interval_is_short_while_a_relay_runs(watcher_factory: WatcherFactory) -> None:
     found = sys.getswitchinterval()
     try:
         for before, during in ((0.005, SWITCH_INTERVAL), (SWITCH_INTERVAL / 5, SWITCH_INTERVAL / 5)):
             sys.setswitchinterval(before)
-            async with Relay(selector_factory=selector_factory):
+            async with Relay(watcher_factory=watcher_factory):
                 assert sys.getswitchinterval() == pytest.approx(during, abs=2e-6)
             assert sys.getswitchinterval() == pytest.approx(before, abs=2e-6)
     finally:
@@ -198,25 +199,23 @@ async def test_a_fault_in_one_session_ends_that_one_only(
 
 
 @pytest.mark.parametrize("method", ["register", "modify"])
-async def test_a_selector_that_takes_no_more(
-    selector_factory: SelectorFactory, sessions: Sessions, method: str
-) -> None:
+async def test_a_watcher_that_takes_no_more(watcher_factory: WatcherFactory, sessions: Sessions, method: str) -> None:
     bad, good = sessions.plain(client_buffers=4096), sessions.plain()
 
-    def make() -> selectors.BaseSelector:
-        selector = selector_factory()
-        real: Callable[..., Any] = getattr(selector, method)
+    def make() -> Watcher:
+        watcher = watcher_factory()
+        real: Callable[[int, int], None] = getattr(watcher, method)
 
-        def full(fileobj: Any, *arguments: Any) -> Any:
-            if fileobj is bad.handover.client:
-                selector.unregister(fileobj) if method == "modify" else None
+        def full(fd: int, mask: int) -> None:
+            if fd == bad.handover.client.fileno():
+                watcher.unregister(fd) if method == "modify" else None  # as `selectors` does when it fails
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return real(fileobj, *arguments)
+            real(fd, mask)
 
-        setattr(selector, method, full)
-        return selector
+        setattr(watcher, method, full)
+        return watcher
 
-    async with Relay(selector_factory=make) as relay:
+    async with Relay(watcher_factory=make) as relay:
         if method == "modify":  # make the session hold bytes for its client
             fill(bad.upstream, 50_000)
         outcome = await _one_fails_and_the_other_goes_on(relay, bad, good)
@@ -232,14 +231,14 @@ async def test_a_descriptor_that_is_too_high_for_select(sessions: Sessions) -> N
     high.setblocking(False)
     near.close()
     bad = Session(bad.client, bad.upstream, HandOver(high, bad.handover.upstream))
-    async with Relay(selector_factory=selectors.SelectSelector) as relay:
+    async with Relay(watcher_factory=select_watcher) as relay:
         outcome = await _one_fails_and_the_other_goes_on(relay, bad, good)
     assert outcome.ending is Ending.INTERNAL
     assert isinstance(outcome.error, ValueError)
 
 
 def test_the_session_that_select_cannot_watch_ends_and_not_the_newest(sessions: Sessions) -> None:
-    relay = Relay(selector_factory=selectors.SelectSelector)
+    relay = Relay(watcher_factory=select_watcher)
     bad, good = sessions.plain(), sessions.plain()
     pairs = [Pair(session.handover, lambda: None) for session in (bad, good)]
     for pair in pairs:
@@ -260,7 +259,7 @@ async def test_too_many_sockets_for_select_end_the_newest_session(sessions: Sess
             return super().select(timeout)
 
     bad, good = sessions.plain(), sessions.plain()
-    async with Relay(selector_factory=Small) as relay:
+    async with Relay(watcher_factory=lambda: SelectorWatcher(Small())) as relay:
         outcome = await _one_fails_and_the_other_goes_on(relay, bad, good)
     assert outcome.ending is Ending.INTERNAL
 
@@ -292,9 +291,9 @@ async def test_nothing_turns_while_nothing_happens(relay: Relay, sessions: Sessi
 
 
 @pytest.fixture
-def by_hand(selector_factory: SelectorFactory) -> Iterator[Relay]:
+def by_hand(watcher_factory: WatcherFactory) -> Iterator[Relay]:
     """A relay without its thread: the test takes the turns."""
-    relay = Relay(selector_factory=selector_factory)
+    relay = Relay(watcher_factory=watcher_factory)
     yield relay
     _take_down(relay)
 

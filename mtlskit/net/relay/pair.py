@@ -3,7 +3,7 @@
 Theory of operation
 ===================
 A `Pair` is told which of its two ends may be read or written, moves bytes, and says through `interest` what it waits
-for next. It never blocks and never looks at a clock: the caller hands in the shared buffers and the time.
+for next. It never blocks; the caller hands in the shared buffers.
 
 Each direction goes from a *source* end to the other, its *sink*:
 
@@ -35,11 +35,12 @@ import socket
 import ssl
 import struct
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from selectors import EVENT_READ, EVENT_WRITE
 
 from mtlskit.net.relay.terms import Ending, HandOver, Outcome
+from mtlskit.net.relay.watcher import READ, WRITE
 from mtlskit.net.tls import TlsEngine
 
 __all__ = ["BUFFER_SIZE", "Buffers", "End", "Pair"]
@@ -77,16 +78,17 @@ class Buffers:
 class End:
     """One socket of a session, seen by the relay."""
 
-    __slots__ = ("deaf", "engine", "eof", "held", "mask", "notified", "pair", "peer", "sock", "write_closed")
+    __slots__ = ("deaf", "engine", "eof", "fd", "held", "mask", "notified", "pair", "peer", "sock", "write_closed")
 
     def __init__(self, pair: Pair, sock: socket.socket, engine: TlsEngine | None, held: bytes):
         self.pair = pair
         self.sock = sock
+        self.fd = sock.fileno()
         self.engine = engine
         self.held = memoryview(held)
         """Bytes on their way to this socket that its kernel has not taken. Nobody else writes to this memory."""
         self.mask = 0
-        """The events that the selector watches for this socket."""
+        """The events that are watched for this socket."""
         self.eof = False
         """Nothing more will be read from this socket."""
         self.deaf = False
@@ -141,12 +143,12 @@ class Pair:
     # What the thread asks.
 
     def interest(self, end: End) -> int:
-        """The selector events to watch on `end`."""
+        """The events to watch on `end`."""
         peer = end.peer
-        mask = EVENT_WRITE if end.held else 0
+        mask = WRITE if end.held else 0
         # A peer that is deaf and has not ended may still say why: until then, nothing is read only to be dropped.
         if not end.eof and not peer.held and (not peer.deaf or peer.eof) and len(end.held) <= _MOST_HELD:
-            mask |= EVENT_READ
+            mask |= READ
         return mask
 
     @property
@@ -158,51 +160,53 @@ class Pair:
 
     # What the thread tells.
 
-    def start(self, buffers: Buffers, now: float) -> None:
+    def start(self, buffers: Buffers) -> None:
         """Send what was handed over, and forward what the engine holds: a selector does not know of it."""
         for end in (self.client, self.upstream):
             if end.held:
-                self.on_writable(end, now)
-        if self.upstream.engine is not None and not self.finished:
-            self._decrypt(self.upstream, self.upstream.engine, buffers.clear, now)
+                self.on_writable(end)
+        engine, clear = self.upstream.engine, buffers.clear
+        if engine is not None and not self.finished:
+            self._pass_on(self.upstream, engine, clear, engine.read_into(clear))
 
-    def on_readable(self, end: End, buffers: Buffers, now: float) -> None:
+    def on_readable(self, end: End, buffers: Buffers) -> None:
         """Move one buffer from `end` to its peer."""
         try:
             count = end.sock.recv_into(buffers.raw)
         except BlockingIOError:
             return
         except OSError as exc:
-            self._lost(end, exc, now)
+            self._lost(end, exc)
             return
         if not count:
-            self._source_ended(end, now)
+            self._source_ended(end)
             return
         if self.deadline is not None and not (end.peer.deaf and end.held):
             # Bytes that are dropped do not help a client that does not take what is held for it.
-            self._put_off(now)
-        if end.engine is None:
-            self._forward(end, buffers.raw[:count], now)
+            self._put_off()
+        engine = end.engine
+        if engine is None:
+            self._forward(end, buffers.raw[:count])
         else:
-            end.engine.feed(buffers.raw[:count])
-            self._decrypt(end, end.engine, buffers.clear, now)
+            clear = buffers.clear
+            self._pass_on(end, engine, clear, engine.decrypt(buffers.raw[:count], clear))
 
-    def on_writable(self, end: End, now: float) -> None:
+    def on_writable(self, end: End) -> None:
         """Send what is held for `end`."""
         try:
             sent = end.sock.send(end.held)
         except BlockingIOError:
             return
         except OSError as exc:
-            self._write_failed(end, exc, now)
+            self._write_failed(end, exc)
             return
         end.held = end.held[sent:]
         if self.deadline is not None:
-            self._put_off(now)
+            self._put_off()
         if not end.held:
             self.changed = True
             if end.peer.eof:
-                self._close_write(end, now)
+                self._close_write(end)
 
     def on_deadline(self) -> None:
         """The time after an ending has run out."""
@@ -231,23 +235,24 @@ class Pair:
 
     # The directions.
 
-    def _decrypt(self, end: End, engine: TlsEngine, clear: memoryview, now: float) -> None:
-        count = len(clear)
-        while count == len(clear) and not self.finished:
+    def _pass_on(self, end: End, engine: TlsEngine, clear: memoryview, count: int) -> None:
+        """Forward the first `count` bytes of `clear` and whatever else the engine holds; then what it has to say."""
+        while count:
+            self._forward(end, clear[:count])
+            if count < len(clear) or self.finished:
+                break
             count = engine.read_into(clear)
-            if count:
-                self._forward(end, clear[:count], now)
-        if engine.has_output:
+        if engine.outgoing.pending:
             # Reading may call for an answer: TLS 1.3 key updates (RFC 8446 section 4.6.3), alerts.
             answer = engine.take()
             if not end.notified:
-                self._send(end, answer, now)
+                self._send(end, answer)
         if engine.failure is not None:
-            self._source_failed(end, engine.failure, now)
+            self._source_failed(end, engine.failure)
         elif engine.closed:
-            self._source_ended(end, now)
+            self._source_ended(end)
 
-    def _forward(self, source: End, plain: memoryview, now: float) -> None:
+    def _forward(self, source: End, plain: memoryview) -> None:
         sink = source.peer
         if sink.deaf:
             return
@@ -255,13 +260,10 @@ class Pair:
             self.bytes_up += len(plain)
         else:
             self.bytes_down += len(plain)
-        if sink.engine is None:
-            self._send(sink, plain, now)
-        else:
-            sink.engine.write(plain)
-            self._send(sink, sink.engine.take(), now)
+        engine = sink.engine
+        self._send(sink, plain if engine is None else engine.encrypt(plain))
 
-    def _send(self, sink: End, data: bytes | memoryview, now: float) -> None:
+    def _send(self, sink: End, data: bytes | memoryview) -> None:
         if sink.deaf:
             return
         if sink.held:
@@ -274,7 +276,7 @@ class Pair:
         except BlockingIOError:
             sent = 0
         except OSError as exc:
-            self._write_failed(sink, exc, now)
+            self._write_failed(sink, exc)
             return
         if sent < len(data):
             # Plain `data` is the shared buffer, which the next turn overwrites: hold a copy. Ciphertext is our own.
@@ -284,7 +286,7 @@ class Pair:
 
     # The endings.
 
-    def _source_ended(self, end: End, now: float) -> None:
+    def _source_ended(self, end: End) -> None:
         if end.eof:
             return
         if end is self.upstream:
@@ -294,44 +296,44 @@ class Pair:
             self.ending = self.ending or (Ending.UPSTREAM_LOST if lost else Ending.UPSTREAM_CLOSED)
         else:
             self.ending = self.ending or Ending.CLIENT_CLOSED
-        self._direction_over(end, now)
+        self._direction_over(end)
 
-    def _source_failed(self, end: End, exc: ssl.SSLError, now: float) -> None:
+    def _source_failed(self, end: End, exc: ssl.SSLError) -> None:
         # Both tell more than the broken pipe, or the client's good-bye, that may have come before.
         self.error = exc
         self.ending = Ending.UPSTREAM_ALERT
-        self._upstream_gone(end, now)
+        self._upstream_gone(end)
 
-    def _lost(self, end: End, exc: OSError, now: float) -> None:
+    def _lost(self, end: End, exc: OSError) -> None:
         self.error = self.error or exc
         if end is self.client:
             self._finish(Ending.CLIENT_LOST)
         else:
             self.ending = self.ending or Ending.UPSTREAM_LOST
-            self._upstream_gone(end, now)
+            self._upstream_gone(end)
 
-    def _upstream_gone(self, end: End, now: float) -> None:
+    def _upstream_gone(self, end: End) -> None:
         self.truncated = True
         end.deaf = True
-        self._direction_over(end, now)
+        self._direction_over(end)
 
-    def _direction_over(self, source: End, now: float) -> None:
+    def _direction_over(self, source: End) -> None:
         source.eof = True
         self.changed = True
         if source is self.upstream and self.policy.upstream_end_is_final:
             source.deaf = True
         if source.deaf:
             source.held = _NOTHING
-        self._put_off(now)
+        self._put_off()
         if not source.peer.held:
-            self._close_write(source.peer, now)
+            self._close_write(source.peer)
 
-    def _close_write(self, end: End, now: float) -> None:
+    def _close_write(self, end: End) -> None:
         """End our direction towards `end`, whose peer has ended and for which nothing is held."""
         if end.engine is not None and not end.notified:
             end.notified = True
             end.engine.close_write()
-            self._send(end, end.engine.take(), now)
+            self._send(end, end.engine.take())
             if end.held:
                 return  # the rest of the close_notify goes first; `on_writable` comes back here
         if end is self.client and self.truncated and self.policy.ragged_end_resets:
@@ -341,7 +343,7 @@ class Pair:
         # The raw socket: the engine knows nothing of it, so nothing can go out unencrypted afterwards.
         with suppress(OSError):
             end.sock.shutdown(socket.SHUT_WR)
-        self._put_off(now)
+        self._put_off()
         self._finish_if_over()
 
     def _finish_if_over(self) -> None:
@@ -349,7 +351,7 @@ class Pair:
         if client.eof and upstream.eof and not client.held and not upstream.held:
             self._finish(Ending.CLIENT_CLOSED)
 
-    def _write_failed(self, sink: End, exc: OSError, now: float) -> None:
+    def _write_failed(self, sink: End, exc: OSError) -> None:
         sink.held = _NOTHING
         sink.deaf = True
         self.changed = True
@@ -357,12 +359,13 @@ class Pair:
         if sink is self.client:
             self._finish(Ending.CLIENT_LOST)
         else:
-            self._put_off(now)
+            self._put_off()
             self._finish_if_over()
 
-    def _put_off(self, now: float) -> None:
+    def _put_off(self) -> None:
         """Something has moved, or ended: set the time at which the session ends if nothing does any more."""
         linger = self.policy.linger
+        now = time.monotonic()
         deadline = now + linger
         if self.upstream.deaf and not self.client.held:
             deadline = now + min(_LAST_WORDS, linger)

@@ -1,25 +1,28 @@
 """The thread that moves the bytes of all established sessions, and its door from trio.
 
-One selector watches the sockets of every `Pair`. Trio tasks never touch them: they send commands (start, abort, stop)
-through a queue and a wake-up socket, and are told through `TrioToken.run_sync_soon` when their session has finished.
+One watcher (`mtlskit.net.relay.watcher`) looks after the sockets of every `Pair`. Trio tasks never touch them: they
+send commands (start, abort, stop) through a queue and a wake-up socket, and are told through
+`TrioToken.run_sync_soon` when their session has finished.
 
 The GIL is shared with trio's thread. A thread that computes keeps it for the *switch interval*, 5 ms by default, and a
 relay that becomes runnable meanwhile waits that long; so the interval is shortened while a relay runs.
 
-What goes wrong in one session ends that one. That includes a selector that takes no more sockets: epoll says so when a
+What goes wrong in one session ends that one. That includes a watcher that takes no more sockets: epoll says so when a
 socket is registered, select() only when it is asked, and then for all of them, so `_evict` looks for the culprit.
+
+A session of small messages costs little but what happens between two system calls, so `_turn` and what it calls of
+`Pair` are written for few steps: no clock unless something ends, and no look at what a turn cannot have changed.
 """
 
 from __future__ import annotations
 
-import selectors
 import socket
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +30,7 @@ import trio
 
 from mtlskit.net.relay.pair import Buffers, End, Pair
 from mtlskit.net.relay.terms import HandOver, Outcome
+from mtlskit.net.relay.watcher import READ, WRITE, Watcher, default_watcher
 
 __all__ = ["SWITCH_INTERVAL", "Relay"]
 
@@ -43,15 +47,17 @@ class Relay:
     Leaving the block aborts the sessions that are left and ends the thread.
     """
 
-    def __init__(self, *, selector_factory: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector) -> None:
-        self._selector = selector_factory()
+    def __init__(self, *, watcher_factory: Callable[[], Watcher] = default_watcher) -> None:
+        self._watcher = watcher_factory()
+        self._watched: dict[int, End] = {}
+        """By descriptor. All that the watcher watches, but for the one that wakes the thread."""
         self._commands: deque[Callable[[], None]] = deque()
         self._buffers = Buffers()
         self._pairs: dict[Pair, None] = {}
         """In the order in which they came."""
         self._ending: set[Pair] = set()
         """The sessions that have a deadline; nearly always empty."""
-        self._selector_factory = selector_factory
+        self._watcher_factory = watcher_factory
         self._stopping = False
         self._dead = False
         self._wake_out, self._wake_in = socket.socketpair()
@@ -130,7 +136,7 @@ class Relay:
             pair.on_finished()
             return
         self._pairs[pair] = None
-        self._guarded(pair, lambda: pair.start(self._buffers, time.monotonic()))
+        self._guarded(pair, lambda: pair.start(self._buffers))
 
     def _abort(self, pair: Pair) -> None:
         if not pair.finished:
@@ -142,7 +148,7 @@ class Relay:
 
     def _run(self) -> None:
         try:
-            self._selector.register(self._wake_out, selectors.EVENT_READ, None)
+            self._watcher.register(self._wake_out.fileno(), READ)
             while not self._stopping:
                 self._turn()
         finally:
@@ -151,27 +157,27 @@ class Relay:
                 pair.abort()
                 self._settle(pair)
             self._run_commands()
-            self._selector.close()
+            self._watcher.close()
 
     def _turn(self) -> None:
         try:
-            ready = self._selector.select(self._patience())
+            ready = self._watcher.select(self._patience() if self._ending else None)
         except (OSError, ValueError) as exc:
             self._evict(exc)
             return
-        now = time.monotonic()
-        for key, mask in ready:
-            end: End | None = key.data
+        watched, buffers = self._watched, self._buffers
+        for fd, mask in ready:
+            end = watched.get(fd)
             if end is None:
-                self._hear_wake_up()
+                self._hear_wake_up()  # or an earlier event of this batch has closed the session
                 continue
             pair = end.pair
             try:
-                # An earlier event of this batch may have closed the session or put an end to the interest.
-                if mask & end.mask & selectors.EVENT_WRITE and not pair.finished:
-                    pair.on_writable(end, now)
-                if mask & end.mask & selectors.EVENT_READ and not pair.finished:
-                    pair.on_readable(end, self._buffers, now)
+                # What the other end of this session heard may have put an end to the interest.
+                if mask & ~READ and end.mask & WRITE:
+                    pair.on_writable(end)
+                if mask & ~WRITE and end.mask & READ and not pair.finished:
+                    pair.on_readable(end, buffers)
             except Exception as exc:  # noqa: BLE001 - a fault of ours ends one session, never the thread of all
                 pair.fail(exc)
             if pair.changed or pair.finished:
@@ -198,9 +204,7 @@ class Relay:
             pair.fail(exc)
         self._settle(pair)
 
-    def _patience(self) -> float | None:
-        if not self._ending:
-            return None
+    def _patience(self) -> float:
         earliest = min(pair.deadline or 0.0 for pair in self._ending)
         return max(0.0, earliest - time.monotonic())
 
@@ -211,14 +215,14 @@ class Relay:
             self._settle(pair)
 
     def _settle(self, pair: Pair) -> None:
-        """Make the selector and our books agree with what the session wants now."""
+        """Make the watcher and our books agree with what the session wants now."""
         pair.changed = False
         if not pair.finished:
             try:
                 for end in (pair.client, pair.upstream):
                     self._watch(end, pair.interest(end))
             except (OSError, ValueError, LookupError) as exc:
-                # The selector takes no more sockets: epoll has a limit per user.
+                # The watcher takes no more sockets: epoll has a limit per user.
                 pair.fail(exc)
         if pair.finished:
             self._forget(pair)
@@ -231,7 +235,7 @@ class Relay:
         del self._pairs[pair]
         self._ending.discard(pair)
         for end in (pair.client, pair.upstream):
-            # A selector that refused to change what it watches has forgotten the socket already.
+            # A watcher that refused to change what it watches may have forgotten the socket already.
             with suppress(OSError, ValueError, LookupError):
                 self._watch(end, 0)
         pair.close()
@@ -240,16 +244,19 @@ class Relay:
     def _watch(self, end: End, mask: int) -> None:
         if mask == end.mask:
             return
+        fd = end.fd
         if not end.mask:
-            self._selector.register(end.sock, mask, end)
-        elif not mask:
-            self._selector.unregister(end.sock)
+            self._watcher.register(fd, mask)
+            self._watched[fd] = end
+        elif mask:
+            self._watcher.modify(fd, mask)
         else:
-            self._selector.modify(end.sock, mask, end)
+            del self._watched[fd]
+            self._watcher.unregister(fd)
         end.mask = mask
 
     def _evict(self, exc: Exception) -> None:
-        """End the sessions that the selector cannot watch: descriptors that are too high for select(), or not open.
+        """End the sessions that the watcher cannot watch: descriptors that are too high for select(), or not open.
 
         Where none is to blame alone, there are too many (Windows), and the newest goes. Raises `exc` when none is left.
         """
@@ -261,11 +268,11 @@ class Relay:
             self._settle(pair)
 
     def _can_watch(self, pair: Pair) -> bool:
-        with self._selector_factory() as selector:
+        with closing(self._watcher_factory()) as watcher:
             try:
                 for end in (pair.client, pair.upstream):
-                    selector.register(end.sock, selectors.EVENT_READ)
-                selector.select(0)
+                    watcher.register(end.fd, READ)
+                watcher.select(0)
             except (OSError, ValueError, LookupError):
                 return False
         return True

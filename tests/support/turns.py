@@ -1,20 +1,20 @@
-"""A selector that counts its turns, and says when it has nothing to do."""
+"""A watcher that counts its turns, and says when it has nothing to do."""
 
 from __future__ import annotations
 
-import selectors
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mtlskit.net.relay import Relay
+from mtlskit.net.relay.watcher import Watcher
 
 _DEADLINE = 30.0  # seconds; a safety net, nothing is measured by it
 
 
 @dataclass
 class Watch:
-    """What is known about the selectors made with `watched`; tests may read and wait, the relay's thread writes."""
+    """What is known about the watchers made with `watched`; tests may read and wait, the relay's thread writes."""
 
     turns: int = 0
     """How often a select has returned."""
@@ -38,14 +38,14 @@ class Watch:
             return self.turns
 
 
-def watched(base: Callable[[], selectors.BaseSelector], watch: Watch) -> Callable[[], selectors.BaseSelector]:
-    """A factory of `base` selectors that report to `watch`."""
+def watched(base: Callable[[], Watcher], watch: Watch) -> Callable[[], Watcher]:
+    """A factory of `base` watchers that report to `watch`."""
 
-    def make() -> selectors.BaseSelector:
-        selector = base()
-        select = selector.select
+    def make() -> Watcher:
+        watcher = base()
+        select = watcher.select
 
-        def reporting(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        def reporting(timeout: float | None = None) -> list[tuple[int, int]]:
             ready = select(0)
             if not ready and (timeout is None or timeout > 0):
                 with watch.changed:
@@ -59,7 +59,7 @@ def watched(base: Callable[[], selectors.BaseSelector], watch: Watch) -> Callabl
             watch.on_turn(watch.turns)
             return ready
 
-        selector.select = reporting  # type: ignore[method-assign]
-        return selector
+        watcher.select = reporting  # type: ignore[method-assign]
+        return watcher
 
     return make
