@@ -10,10 +10,11 @@ import typer
 
 from mtlskit.cli.options import LogOption, QuietOption, VerboseOption, log_sink, wants_json
 from mtlskit.cli.render import reported, warn
-from mtlskit.cli.usage import password_warning, typed, whole_number
+from mtlskit.cli.usage import harmless, password_warning, typed, whole_number
 
 if TYPE_CHECKING:
     from mtlskit.config.values import ProxyConfig
+    from mtlskit.errors import ConfigError
     from mtlskit.telemetry import Emit
 
 __all__ = ["EPILOG", "proxy"]
@@ -29,7 +30,8 @@ Examples:
 \b
 Signals:
   SIGTERM, SIGINT   let the sessions finish; a second one ends them at once
-  SIGHUP            load the certificates again, and retry what did not start"""
+  SIGHUP            load the certificates again, and retry what did not start;
+                    because its terminal was closed: as SIGTERM"""
 
 
 def _option(metavar: str, text: str, *names: str, envvar: str | None = None) -> Any:
@@ -133,7 +135,10 @@ def proxy(
     given = {name: value for name, value in flags.items() if value is not None and value != []}
     with reported(as_json=wants_json(log)):
         emit = log_sink(log, quiet=quiet, verbose=verbose)
-        chosen = _from_flags(given, tunnels, config) if given else _from_file(config, tunnels or [])
+        if given:
+            chosen = _from_flags(given, _sources(ctx, given), tunnels, config)
+        else:
+            chosen = _from_file(config, tunnels or [])
         if upstream and typed(ctx, "upstream"):
             _warn_of_passwords(upstream, as_json=wants_json(log))
         _run(chosen, ready_file, emit)
@@ -146,30 +151,96 @@ def _warn_of_passwords(upstream: list[str], *, as_json: bool) -> None:
         warn(password_warning("--upstream", "MTLSKIT_UPSTREAM"), as_json=as_json)
 
 
-def _from_flags(given: dict[str, Any], tunnels: list[str] | None, config: Path | None) -> ProxyConfig:
-    from mtlskit.config.flags import FLAGS, config_from_flags
-    from mtlskit.errors import Code, ConfigError
+def _sources(ctx: typer.Context, given: dict[str, Any]) -> dict[str, str]:
+    """What gave each value: the flag that was typed, or the environment variable."""
+    from mtlskit.config.flags import FLAGS
 
+    options = {option.opts[0]: option for option in ctx.command.params}
+    found = {}
+    for name in given:
+        option = options[FLAGS[name]]
+        found[name] = FLAGS[name] if typed(ctx, str(option.name)) else str(option.envvar)
+    return found
+
+
+def _from_flags(
+    given: dict[str, Any], sources: dict[str, str], tunnels: list[str] | None, config: Path | None
+) -> ProxyConfig:
+    from mtlskit.config.flags import FLAGS, config_from_flags
+    from mtlskit.errors import ConfigError
+
+    flags = [source for source in sources.values() if source.startswith("--")]
+    # Where nothing was typed, the variables may be left over from other work, and the file be meant.
+    variables = [] if flags else list(sources.values())
     if tunnels or config is not None:
-        what = f"TUNNEL {tunnels[0]}" if tunnels else f"--config {config}"
-        raise ConfigError(
-            Code.USAGE,
-            f"{what} and {FLAGS[next(iter(given))]} (or its environment variable) exclude each other",
-            "run the tunnels of a file, or describe one tunnel with flags",
-        )
+        raise _excluded(f"TUNNEL {harmless(tunnels[0])}" if tunnels else f"--config {config}", flags, variables)
     for name in ("max_connections", "warm"):
         if name in given:
             given = given | {name: whole_number(FLAGS[name], given[name])}
     required: dict[str, Any] = {"listen": None, "upstream": (), "cert": None, "key": None}
-    return config_from_flags(**(required | given), base=Path.cwd(), environ=os.environ)
+    try:
+        return config_from_flags(**(required | given), base=Path.cwd(), environ=os.environ)
+    except ConfigError as exc:
+        if not variables or required.keys() <= given.keys():
+            raise
+        raise ConfigError(
+            exc.code,
+            f"{_set(variables)}, so the configuration file is not read: {exc.sentence}",
+            f"for the file: unset {' '.join(variables)}; to do without one: {exc.hint}",
+        ) from exc
+
+
+def _excluded(what: str, flags: list[str], variables: list[str]) -> ConfigError:
+    """A tunnel of the file, or the file itself, is named, and flags or variables describe another one."""
+    from mtlskit.errors import Code, ConfigError
+
+    if variables:
+        return ConfigError(
+            Code.USAGE,
+            f"{what} and the environment exclude each other: {_set(variables)}, for a tunnel without a file",
+            f"unset {' '.join(variables)}",
+        )
+    hint = "run the tunnels of a file, or describe one tunnel with flags"
+    return ConfigError(Code.USAGE, f"{what} and {flags[0]} exclude each other", hint)
+
+
+def _set(variables: list[str]) -> str:
+    """`A is set`, or `A, B and C are set`."""
+    *before, last = variables
+    return f"{', '.join(before)} and {last} are set" if before else f"{last} is set"
 
 
 def _from_file(config: Path | None, tunnels: list[str]) -> ProxyConfig:
     from mtlskit.config.loading import load_config, select
     from mtlskit.config.locate import locate_config
+    from mtlskit.errors import ConfigError
 
-    path = locate_config(config, cwd=Path(), environ=os.environ)
-    return select(load_config(path, environ=os.environ), tunnels)
+    _refuse_files([word for word in tunnels if word.lower().endswith(".toml")])  # no tunnel has a dot in its name
+    files = [word for word in tunnels if os.path.isfile(word)]  # noqa: PTH113 (Path.is_file raises for a NUL)
+    try:
+        path = locate_config(config, cwd=Path(), environ=os.environ)
+    except ConfigError:
+        _refuse_files(files)
+        raise
+    loaded = load_config(path, environ=os.environ)
+    known = {tunnel.name for tunnel in loaded.tunnels}
+    _refuse_files([word for word in files if word not in known])
+    return select(loaded, tunnels)
+
+
+def _refuse_files(words: list[str]) -> None:
+    """Files that stand where the names of tunnels belong."""
+    import shlex
+
+    from mtlskit.errors import Code, ConfigError
+
+    for word in words:
+        shown = harmless(word)
+        raise ConfigError(
+            Code.USAGE,
+            f"{shown}: a file, where the name of a tunnel belongs",
+            f"for a file: --config {shlex.quote(word) if shown == word else 'FILE'}",
+        )
 
 
 def _run(config: ProxyConfig, ready_file: Path | None, emit: Emit) -> None:

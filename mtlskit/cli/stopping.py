@@ -11,12 +11,14 @@ __all__ = ["run_until_stopped"]
 def run_until_stopped(work: Callable[[], Awaitable[None]]) -> bool:
     """Run `work` under trio. True if it ended by itself; False if SIGINT, SIGTERM or SIGHUP ended it.
 
-    A signal cancels `work`, whose clean-up runs to its end; further signals do not cut it short.
+    A signal cancels `work`, whose clean-up runs to its end; further signals do not cut it short. A SIGHUP that whoever
+    started us has made ignored (nohup) stays so: a terminal that is closed then is none of our business.
     """
     import trio
 
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = [number for number in numbers if not (number.name == "SIGHUP" and _ignored(number))]
     stopped = False
 
     async def listen(scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
@@ -36,3 +38,7 @@ def run_until_stopped(work: Callable[[], Awaitable[None]]) -> bool:
 
     trio.run(supervise)
     return not stopped
+
+
+def _ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN

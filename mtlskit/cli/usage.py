@@ -51,7 +51,7 @@ class Root(TyperGroup):
         if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
             near = get_close_matches(name, self.commands, n=1)
             meant = f"; did you mean {near[0]}?" if near else ""
-            hint = f"the commands are {', '.join(self.commands)}"
+            hint = f"the commands are {', '.join(self.commands)}; see mtlskit --help"
             raise ConfigError(Code.USAGE, f"{harmless(name)}: there is no such command{meant}", hint)
         return super().resolve_command(ctx, args)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from mtlskit.config.builder import Surroundings, build_tunnels
 from mtlskit.config.interpolate import interpolate_document
 from mtlskit.config.locate import WITHOUT_A_FILE
-from mtlskit.config.origins import FileOrigin, raise_first, spelled_key
+from mtlskit.config.origins import FileOrigin, raise_first, spelled_key, spelled_path
 from mtlskit.config.values import ProxyConfig
 from mtlskit.errors import Code, ConfigError
 
@@ -27,6 +28,8 @@ _TEXTS_IN_QUOTES = (
     'each key stands once in its table, and texts stand in quotes: key = "value"; see https://toml.io/en/v1.0.0'
 )
 _PLACE = re.compile(r"\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
+_TUPLE = re.compile(r"""\((?:'[^']*'|"[^"]*"),(?: (?:'[^']*'|"[^"]*"),?)*\)""")
+"""How tomllib writes the name of a table: ('tunnel', 'reporting')."""
 
 
 def load_config(path: Path, *, environ: Mapping[str, str], platform: str = sys.platform) -> ProxyConfig:
@@ -123,12 +126,22 @@ def _parse_toml(text: str, source: Path) -> dict[str, object]:
         else:
             line, column = text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
         raise _syntax(
-            source, f"{source}:{line}:{column}: not TOML: {_one_line(reason)}", _toml_hint(text, line)
+            source,
+            f"{source}:{line}:{column}: not TOML: {_one_line(_TUPLE.sub(_dotted, reason))}",
+            _toml_hint(text, line),
         ) from exc
     except RecursionError as exc:
         raise _syntax(source, f"{source}: not usable: lists or tables are nested too deeply") from exc
     except ValueError as exc:  # an integer beyond the interpreter's limit of digits
         raise _syntax(source, f"{source}: not usable: a number has too many digits") from exc
+
+
+def _dotted(found: re.Match[str]) -> str:
+    """`tunnel.reporting` for ('tunnel', 'reporting')."""
+    try:
+        return spelled_path(ast.literal_eval(found[0]))
+    except (ValueError, SyntaxError):
+        return found[0]
 
 
 def _one_line(reason: str) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "raise_first",
     "shown",
     "spelled_key",
+    "spelled_path",
 ]
 
 ValuePath = tuple[str | int, ...]

@@ -6,12 +6,17 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import ssl
+from contextlib import suppress
+from ipaddress import ip_address
 
+from mtlskit.config.addresses import parse_host
 from mtlskit.config.values import Verify, VerifyMode
 from mtlskit.errors import (
     Code,
+    ConfigError,
     UpstreamError,
     UpstreamLost,
     UpstreamRefusedUs,
@@ -111,14 +116,7 @@ def _verification_fault(
 ) -> UpstreamError:
     said = exc.verify_message.rstrip(".")
     if exc.verify_code in _OTHER_NAME:
-        expected = verify.name if verify.mode is VerifyMode.NAME else where
-        return UpstreamUntrusted(
-            Code.TLS_NAME_MISMATCH,
-            f"{where} presents a certificate for another name than {expected}: {said}"
-            + (f"; its certificate is for {leaf.names}" if leaf else ""),
-            'if this is the right server, set verify = "name:THE-NAME-IN-ITS-CERTIFICATE", or verify = "ca" where only '
-            "its CA counts",
-        )
+        return _name_fault(where, verify, leaf)
     if exc.verify_code in _EXPIRED:
         return UpstreamUntrusted(
             Code.TLS_SERVER_EXPIRED,
@@ -132,3 +130,43 @@ def _verification_fault(
         + (f"; compared with {trust}" if trust else ""),
         "name the server's own CA with `ca` (--ca); for Heroku it is the PREFIXroot.crt of the downloaded bundle",
     )
+
+
+def _name_fault(where: str, verify: Verify, leaf: Presented | None) -> UpstreamError:
+    # OpenSSL's own words are left out: they repeat the name that was expected.
+    expected = verify.name if verify.mode is VerifyMode.NAME else _host_of(where)
+    name = _usable_name(leaf) or "THE-NAME-IN-ITS-CERTIFICATE"
+    return UpstreamUntrusted(
+        Code.TLS_NAME_MISMATCH,
+        f"{where} presents a certificate for another name than {expected}"
+        + (f"; its certificate is for {leaf.names}" if leaf else ""),
+        f'if this is the right server: --verify name:{name} (in a file: verify = "name:{name}"), or --verify ca where '
+        "only its CA counts",
+    )
+
+
+def _host_of(where: str) -> str:
+    """The host of "HOST:PORT" or "HOST:PORT (ADDRESS)"."""
+    return where.partition(" ")[0].rpartition(":")[0].strip("[]")
+
+
+def _usable_name(leaf: Presented | None) -> str | None:
+    """The first name of the certificate that `verify` takes, a DNS name before an address; None where none is known.
+
+    A stranger chose them, and they go into a command that is copied: only what is a host name or an address passes.
+    """
+    if leaf is None or leaf.names == leaf.subject:  # no names, but the subject in their stead
+        return None
+    found: list[str] = []
+    for text in re.split(r", | and \d+ more$", leaf.names):
+        with suppress(ConfigError):
+            found.append(parse_host(text, hint=""))
+    return min(found, key=_is_address, default=None)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

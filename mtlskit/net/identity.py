@@ -37,6 +37,11 @@ _STABLE_ATTEMPTS = 5
 _ANCHORS_TOLD = 3
 """Subjects of trust anchors that an error names; a trust store holds hundreds."""
 
+_CA_HINT = (
+    "this is the file given as ca (--ca): there belong the certificates of the CAs that the server is checked against"
+    " (-----BEGIN CERTIFICATE-----), such as root.crt"
+)
+
 
 @dataclass(frozen=True)
 class IdentitySnapshot:
@@ -81,12 +86,25 @@ def load_snapshot(
     trust = IdentitySnapshot.trust
     warnings = pair.warnings
     if files.ca is not None:
-        anchors = check_anchors(read_public(files.ca, "CA file"), now=now, source=str(config.ca))
+        anchors = _anchors(files.ca, now=now, source=str(config.ca))
         anchors_pem = certificates_pem(anchors).decode("ascii")
         trust = _told_anchors(str(config.ca), anchors)
         warnings += anchor_warnings(anchors, now=now, source=str(config.ca))
     context = _context(pair, anchors_pem, verify, alpn, source=config.cert)
     return IdentitySnapshot(config.name, pair, context, verify, warnings, trust)
+
+
+def _anchors(path: Path, *, now: datetime, source: str) -> tuple[x509.Certificate, ...]:
+    """`check_anchors`, and where the file holds something else: which of the three files is meant."""
+    content = read_public(path, "CA file")
+    try:
+        return check_anchors(content, now=now, source=source)
+    except IdentityError as exc:
+        if exc.code is not Code.PEM_WRONG_KIND:
+            raise
+        # The reader's own hint may be the command that converts the file; for a key, it asks about `cert` and `key`.
+        hint = _CA_HINT if b"PRIVATE KEY-----" in content else f"{exc.hint}; {_CA_HINT}"
+        raise IdentityError(exc.code, exc.sentence, hint) from exc
 
 
 def _told_anchors(source: str, anchors: tuple[x509.Certificate, ...]) -> str:

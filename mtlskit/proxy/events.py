@@ -33,6 +33,8 @@ __all__ = [
     "TunnelWarned",
     "UpstreamSkipped",
     "WarmCounted",
+    "WarmFailed",
+    "WarmRecovered",
     "described",
 ]
 
@@ -47,8 +49,24 @@ def described(error: MtlskitError) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Failure(Event):
+class _OfTunnel(Event):
     tunnel: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Warning(_OfTunnel):
+    level: ClassVar[Level] = Level.WARNING
+
+    warning: str
+
+    def sentence(self) -> str:
+        return f"{self.tunnel}: {self.warning}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Failure(_OfTunnel):
+    level: ClassVar[Level] = Level.WARNING
+
     code: str
     reason: str
     hint: str
@@ -59,10 +77,36 @@ class _Failure(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TunnelListening(Event):
+class _ClientFailure(_Failure):
+    client: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfClient(_OfTunnel):
+    client: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfLogin(_OfClient):
+    """`user` and `database` are empty where the tunnel does not know the protocol."""
+
+    user: str
+    database: str
+
+    @property
+    def _who(self) -> str:
+        return f" as {self.user} on {self.database}" if self.user else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfSession(_OfLogin):
+    upstream: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunnelListening(_OfTunnel):
     """A tunnel accepts clients."""
 
-    tunnel: str
     kind: str
     addresses: tuple[str, ...]
     upstream: tuple[str, ...]
@@ -90,23 +134,14 @@ class TunnelFailed(_Failure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TunnelWarned(Event):
+class TunnelWarned(_Warning):
     """A tunnel accepts clients, and something about its settings deserves attention."""
-
-    level: ClassVar[Level] = Level.WARNING
-
-    tunnel: str
-    warning: str
-
-    def sentence(self) -> str:
-        return f"{self.tunnel}: {self.warning}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class IdentityLoaded(Event):
+class IdentityLoaded(_OfTunnel):
     """New sessions of a tunnel use this identity from now on."""
 
-    tunnel: str
     identity: str
     serial: str
     not_after: str
@@ -118,16 +153,8 @@ class IdentityLoaded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IdentityWarned(Event):
+class IdentityWarned(_Warning):
     """An identity works, and something about it deserves attention."""
-
-    level: ClassVar[Level] = Level.WARNING
-
-    tunnel: str
-    warning: str
-
-    def sentence(self) -> str:
-        return f"{self.tunnel}: {self.warning}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,73 +168,51 @@ class IdentityKept(_Failure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionOpened(Event):
+class SessionOpened(_OfSession):
     """A client has asked for a session, and the upstream has taken it. For Postgres, the login has begun."""
 
     level: ClassVar[Level] = Level.DEBUG
 
-    tunnel: str
-    client: str
-    user: str
-    database: str
-    upstream: str
     tls: str
     warm: bool = False
 
     def sentence(self) -> str:
-        who = f" as {self.user} on {self.database}" if self.user else ""
         made = ", connected in advance" if self.warm else ""
-        return f"{self.tunnel}: {self.client} connected to {self.upstream}{who} over {self.tls}{made}"
+        return f"{self.tunnel}: {self.client} connected to {self.upstream}{self._who} over {self.tls}{made}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionClosed(Event):
+class SessionClosed(_OfSession):
     """A session has ended."""
 
-    tunnel: str
-    client: str
-    user: str
-    database: str
-    upstream: str
     ending: str
     bytes_up: int
     bytes_down: int
     seconds: float
 
     def sentence(self) -> str:
-        who = f" as {self.user} on {self.database}" if self.user else ""
         return (
-            f"{self.tunnel}: {self.client}{who} to {self.upstream} ended ({self.ending.replace('_', ' ')}) after"
+            f"{self.tunnel}: {self.client}{self._who} to {self.upstream} ended ({self.ending.replace('_', ' ')}) after"
             f" {self.seconds:.1f} s, {self.bytes_up} bytes up, {self.bytes_down} down"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionCut(Event):
+class SessionCut(_OfSession):
     """We have cut a session off, because its time after a stop had run out or a second signal came."""
 
-    tunnel: str
-    client: str
-    user: str
-    database: str
-    upstream: str
     seconds: float
 
     def sentence(self) -> str:
-        who = f" as {self.user} on {self.database}" if self.user else ""
-        return f"{self.tunnel}: {self.client}{who} to {self.upstream} was cut off after {self.seconds:.1f} s"
+        return f"{self.tunnel}: {self.client}{self._who} to {self.upstream} was cut off after {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoginRefused(Event):
+class LoginRefused(_OfLogin):
     """The server has refused the login; the client was told by the server itself."""
 
     level: ClassVar[Level] = Level.WARNING
 
-    tunnel: str
-    client: str
-    user: str
-    database: str
     sqlstate: str
     reason: str
 
@@ -216,36 +221,26 @@ class LoginRefused(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClientRefused(_Failure):
+class ClientRefused(_ClientFailure):
     """A client was turned away at the door, or broke the protocol."""
-
-    level: ClassVar[Level] = Level.WARNING
-
-    client: str
 
     def sentence(self) -> str:
         return self._told(f"refused {self.client}: ")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClientLeft(Event):
+class ClientLeft(_OfClient):
     """A client went away before its session was established: a port check, or psql asking for a password."""
 
     level: ClassVar[Level] = Level.DEBUG
-
-    tunnel: str
-    client: str
 
     def sentence(self) -> str:
         return f"{self.tunnel}: {self.client} left before a session was established"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClientWantsTls(Event):
+class ClientWantsTls(_OfClient):
     """A client asked for TLS, was told no, and left without a start-up packet, as libpq does with sslmode=require."""
-
-    tunnel: str
-    client: str
 
     def sentence(self) -> str:
         return (
@@ -258,8 +253,6 @@ class ClientWantsTls(Event):
 class UpstreamSkipped(_Failure):
     """An endpoint failed, and one behind it took us. Told once, until the endpoint works again."""
 
-    level: ClassVar[Level] = Level.WARNING
-
     endpoint: str
     went_on_to: str
 
@@ -268,37 +261,29 @@ class UpstreamSkipped(_Failure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionFailed(_Failure):
+class SessionFailed(_ClientFailure):
     """The upstream failed a client before its session was established."""
 
     level: ClassVar[Level] = Level.ERROR
-
-    client: str
 
     def sentence(self) -> str:
         return self._told(f"no session for {self.client}: ")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionBroken(_Failure):
+class SessionBroken(_ClientFailure):
     """The upstream broke an established session off. What a tunnel without a protocol knows of a refusal is here."""
-
-    level: ClassVar[Level] = Level.WARNING
-
-    client: str
 
     def sentence(self) -> str:
         return self._told(f"the session of {self.client} broke: ")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionCrashed(Event):
+class SessionCrashed(_OfClient):
     """A fault of ours ended one session."""
 
     level: ClassVar[Level] = Level.ERROR
 
-    tunnel: str
-    client: str
     traceback: str
 
     def sentence(self) -> str:
@@ -307,13 +292,11 @@ class SessionCrashed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CancelForwarded(Event):
+class CancelForwarded(_OfClient):
     """A CancelRequest has been passed on."""
 
     level: ClassVar[Level] = Level.DEBUG
 
-    tunnel: str
-    client: str
     upstream: tuple[str, ...]
     known: bool
 
@@ -323,36 +306,49 @@ class CancelForwarded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CancelFailed(_Failure):
+class CancelFailed(_ClientFailure):
     """A CancelRequest could not be passed on. The protocol has no answer that could tell the client."""
-
-    level: ClassVar[Level] = Level.WARNING
-
-    client: str
 
     def sentence(self) -> str:
         return self._told(f"cancel request of {self.client} not delivered: ")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WarmCounted(Event):
+class WarmCounted(_OfTunnel):
     """What became of the connections that a tunnel made in advance, when it stops."""
 
-    tunnel: str
     hits: int
     misses: int
     made: int
     aged: int
     dead: int
+    dropped: int
     failed: int
     replayed: int
 
     def sentence(self) -> str:
         return (
             f"{self.tunnel}: {self.hits} of {_count(self.hits + self.misses, 'client')} found a connection ready;"
-            f" {self.made} were made in advance, {self.aged} grew too old, {self.dead} died waiting,"
-            f" {self.failed} could not be made, {_count(self.replayed, 'login')} began again"
+            f" of {self.made} made in advance {self.hits} were used, {self.aged} grew too old, {self.dead} died"
+            f" and {self.dropped} were closed unused; {self.failed} could not be made,"
+            f" {_count(self.replayed, 'login')} began again"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmFailed(_Failure):
+    """Connections in advance cannot be made. Told once, until one has been made again."""
+
+    def sentence(self) -> str:
+        return self._told("no connections in advance for now: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmRecovered(_OfTunnel):
+    """A connection has been made in advance again, after a `WarmFailed`."""
+
+    def sentence(self) -> str:
+        return f"{self.tunnel}: connections in advance can be made again"
 
 
 @dataclass(frozen=True, kw_only=True)

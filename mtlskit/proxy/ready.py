@@ -14,7 +14,7 @@ from mtlskit.config.values import ListenAddress, TcpAddress
 from mtlskit.errors import Code, ConfigError
 from mtlskit.proxy.tunnel import Tunnel
 
-__all__ = ["forget_ready_file", "ready_file", "snapshot"]
+__all__ = ["prepare_ready_file", "ready_file", "snapshot"]
 
 
 def snapshot(tunnels: Iterable[Tunnel]) -> dict[str, Any]:
@@ -22,10 +22,11 @@ def snapshot(tunnels: Iterable[Tunnel]) -> dict[str, Any]:
     return {"pid": os.getpid(), "tunnels": [_tunnel(tunnel) for tunnel in tunnels]}
 
 
-def forget_ready_file(path: Path | None) -> None:
+def prepare_ready_file(path: Path | None) -> None:
     """Remove the file of a proxy that was killed: whoever waits for it must not take it for ours.
 
-    Raises ConfigError if it cannot be removed.
+    Raises ConfigError if it cannot be removed, or if none can be made in its folder: better before anything has been
+    opened than after.
     """
     if path is None:
         return
@@ -37,6 +38,12 @@ def forget_ready_file(path: Path | None) -> None:
             f"{path}: the ready file cannot be written over what stands there: {exc.strerror or exc}",
             "remove it, or name another one",
         ) from exc
+    try:
+        descriptor, temporary = _beside(path)
+        os.close(descriptor)
+        Path(temporary).unlink()
+    except OSError as exc:
+        raise _unwritable(path, exc) from exc
 
 
 @contextmanager
@@ -70,7 +77,7 @@ def ready_file(path: Path | None, tunnels: Iterable[Tunnel]) -> Iterator[Callabl
 
 def _replace(path: Path, content: bytes) -> None:
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, temporary = _beside(path)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
@@ -79,11 +86,20 @@ def _replace(path: Path, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as exc:
-        raise ConfigError(
-            Code.USAGE,
-            f"{path}: the ready file cannot be written: {exc.strerror or exc}",
-            "name a file in a folder that exists and that this user may write",
-        ) from exc
+        raise _unwritable(path, exc) from exc
+
+
+def _beside(path: Path) -> tuple[int, str]:
+    """A new file in the same folder, as `tempfile.mkstemp` gives it."""
+    return tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+
+
+def _unwritable(path: Path, exc: OSError) -> ConfigError:
+    return ConfigError(
+        Code.USAGE,
+        f"{path}: the ready file cannot be written: {exc.strerror or exc}",
+        "name a file in a folder that exists and that this user may write",
+    )
 
 
 def _tunnel(tunnel: Tunnel) -> dict[str, Any]:

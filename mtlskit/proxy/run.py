@@ -1,7 +1,8 @@
 """The proxy as a whole: many tunnels, one relay, and the signals that steer them.
 
 SIGTERM and SIGINT close the doors and let the sessions finish; a second one ends them. SIGHUP loads every identity
-again and retries the tunnels that could not start. Where a platform lacks a signal, it is not listened for.
+again and retries the tunnels that could not start; when it tells that the terminal was closed, it drains as well.
+Where a platform lacks a signal, it is not listened for.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from mtlskit.errors import Code, ConfigError, MtlskitError
 from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmBudget
 from mtlskit.proxy.events import DrainFinished, DrainStarted, ReadyFileKept, TunnelFailed, described
+from mtlskit.proxy.hangup import Terminals
 from mtlskit.proxy.limits import raise_descriptor_limit
-from mtlskit.proxy.ready import forget_ready_file, ready_file
+from mtlskit.proxy.ready import prepare_ready_file, ready_file
 from mtlskit.proxy.tunnel import Tunnel, TunnelState
 from mtlskit.telemetry import Emit, silent
 
@@ -154,7 +156,7 @@ async def run_proxy(
         try:
             if handle_signals:
                 await nursery.start(_steer, proxy)
-            forget_ready_file(ready_path)
+            prepare_ready_file(ready_path)
             await proxy.start()
             if proxy.stopping:
                 await trio.sleep_forever()  # told to stop before it was ready: the drain ends it
@@ -173,14 +175,18 @@ async def run_proxy(
 
 
 async def _steer(proxy: Proxy, *, task_status: trio.TaskStatus[None]) -> None:
+    terminals = Terminals.at_start()
     with trio.open_signal_receiver(*_STOP_SIGNALS, *_RELOAD_SIGNALS) as signals:
         task_status.started()
-        await _obey(proxy, signals)
+        await _obey(proxy, signals, terminals)
 
 
-async def _obey(proxy: Proxy, signals: AsyncIterator[int]) -> None:
+async def _obey(proxy: Proxy, signals: AsyncIterator[int], terminals: Terminals) -> None:
     async for number in signals:
-        if number in _RELOAD_SIGNALS:
+        if number not in _RELOAD_SIGNALS:
+            proxy.stop()
+        elif not terminals.closed:
             proxy.request_reload()
-        else:
+        elif not proxy.stopping:
+            # Once: the kernel and the shell may each tell of the same hang-up, and a second stop cuts the sessions.
             proxy.stop()

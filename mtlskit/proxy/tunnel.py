@@ -7,6 +7,7 @@ tunnel that could not start can be tried again, which is what a reload does.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from dataclasses import asdict
 from enum import StrEnum
 from ipaddress import ip_network
@@ -14,14 +15,14 @@ from ipaddress import ip_network
 import trio
 
 from mtlskit.config.reach import is_this_machine_only
-from mtlskit.config.values import ListenAddress, Negotiation, TunnelConfig, TunnelKind, UnixAddress
+from mtlskit.config.values import ListenAddress, Negotiation, Network, TunnelConfig, TunnelKind, UnixAddress
 from mtlskit.errors import ClientError, ClientLimitReached, Code, IdentityError, MtlskitError
 from mtlskit.net.dial import POSTGRES_ALPN, Dialler
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.net.listen import Listener, open_listeners
 from mtlskit.net.peer import Peer, identify
 from mtlskit.net.relay import Relay
-from mtlskit.net.warm import WarmBudget, WarmPool
+from mtlskit.net.warm import Outage, WarmBudget, WarmPool
 from mtlskit.proxy.cancel import CancelKeys
 from mtlskit.proxy.events import (
     ClientLeft,
@@ -33,6 +34,8 @@ from mtlskit.proxy.events import (
     TunnelListening,
     TunnelWarned,
     WarmCounted,
+    WarmFailed,
+    WarmRecovered,
     described,
 )
 from mtlskit.proxy.front_door import FrontDoor
@@ -98,7 +101,7 @@ class Tunnel:
         self._door = door
         self._parts = TunnelParts(config, dialler, identity, self._relay, self._emit, self._cancel_keys)
         if config.warm:
-            self._parts.warm = _warm_pool(self._parts, self._budget)
+            self._parts.warm = WarmPool(self._parts.dial, config.warm, self._budget, self._tell_outage)
             nursery.start_soon(self._keep_warm, self._parts.warm)
         self.addresses = self._listener.addresses
         self.state, self.failure = TunnelState.SERVING, None
@@ -151,6 +154,10 @@ class Tunnel:
             self._parts.warm.close()
             self._emit(WarmCounted(tunnel=self.config.name, **asdict(self._parts.warm.counts)))
             self._parts.warm = None
+
+    def _tell_outage(self, outage: Outage) -> None:
+        name = self.config.name
+        self._emit(WarmRecovered(tunnel=name) if outage is None else WarmFailed(tunnel=name, **described(outage)))
 
     async def _keep_warm(self, pool: WarmPool) -> None:
         try:
@@ -281,15 +288,19 @@ class Tunnel:
         return None
 
 
-def _warm_pool(parts: TunnelParts, budget: WarmBudget) -> WarmPool:
-    return WarmPool(parts.dial, parts.config.warm, budget)
-
-
 def _open_to(config: TunnelConfig) -> str:
     if isinstance(config.listen, UnixAddress) and not config.allow_users:
         return "its owner"  # the mode of the socket has the first word
-    clients = ", ".join(str(network) for network in config.allow_clients) or "this host"
-    return f"{', '.join(config.allow_users) or 'every user'} of {clients}"
+    if config.allow_users:
+        return f"{', '.join(config.allow_users)} of {_listed(config.allow_clients) or 'this host'}"
+    here = _listed(network for network in config.allow_clients if network.is_loopback)
+    elsewhere = _listed(network for network in config.allow_clients if not network.is_loopback)
+    users = f"every user of {here or 'this host'}" if here or not elsewhere else ""
+    return " and ".join(filter(None, (users, f"clients of {elsewhere}" if elsewhere else "")))
+
+
+def _listed(networks: Iterable[Network]) -> str:
+    return ", ".join(str(network) for network in networks)
 
 
 def _nobody_admitted(config: TunnelConfig) -> str:
@@ -299,8 +310,7 @@ def _nobody_admitted(config: TunnelConfig) -> str:
         return ""
     if any(ours.overlaps(theirs) for ours in _LOOPBACK for theirs in admitted if ours.version == theirs.version):
         return ""
-    named = ", ".join(str(network) for network in admitted)
     return (
-        f"allow_clients admits nobody: {named} cannot reach {listen.host}, where only this host's own clients are;"
-        ' listen on an address of this host\'s network, or add "127.0.0.0/8"'
+        f"allow_clients admits nobody: {_listed(admitted)} cannot reach {listen.host}, where only this host's own"
+        ' clients are; listen on an address of this host\'s network, or add "127.0.0.0/8"'
     )

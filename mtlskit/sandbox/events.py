@@ -16,9 +16,12 @@ __all__ = [
     "ClientAdmitted",
     "ClientRefused",
     "GatewayReady",
+    "OtherServerUsed",
+    "OwnDataLeftAside",
     "PostgresStarted",
     "PostgresStopped",
     "SandboxReady",
+    "SandboxStopped",
     "SessionClosed",
     "UpstreamFailed",
 ]
@@ -46,6 +49,30 @@ class PostgresStopped(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherServerUsed(Event):
+    """Behind the gateway is a server of the user's own. `source` is where it was named, `server` has no password."""
+
+    server: str
+    source: str
+
+    def sentence(self) -> str:
+        return f"behind the gateway is {self.server}, named by {self.source}, and no PostgreSQL of the sandbox's own"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnDataLeftAside(Event):
+    """The folder holds data of a PostgreSQL of the sandbox's own, and another server is behind the gateway."""
+
+    level: ClassVar[Level] = Level.WARNING
+    data: str
+    source: str
+
+    def sentence(self) -> str:
+        undo = f"leave {self.source} out" if self.source.startswith("-") else f"unset {self.source}"
+        return f"the sandbox's own data in {self.data} are not served; to serve them, {undo}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class GatewayReady(Event):
     """The mTLS gateway accepts connections."""
 
@@ -64,6 +91,16 @@ class SandboxReady(Event):
     def sentence(self) -> str:
         environment = shlex.quote(str(Path(self.file).with_name("sandbox.env")))
         return f'the sandbox is ready: {self.file}; in another terminal: . {environment} && psql "$DATABASE_URL"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxStopped(Event):
+    """A sandbox that was ready has stopped, and its files that tell how to reach it are gone."""
+
+    directory: str
+
+    def sentence(self) -> str:
+        return f"the sandbox has stopped; to take it up again: --dir {shlex.quote(self.directory)}"
 
 
 @dataclass(frozen=True, kw_only=True)

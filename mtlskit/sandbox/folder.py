@@ -93,6 +93,12 @@ class SpaceFolder:
             "choose a folder that every user can reach: --dir /var/tmp/space",
         )
 
+    def own_data(self) -> Path | None:
+        """The data that PostgreSQL has left here at an earlier start, if there are any."""
+        elsewhere = self.state.home_elsewhere
+        places = (self.path, Path(elsewhere)) if elsewhere is not None else (self.path,)
+        return next((data for place in places if (data := place / "postgres" / "data").is_dir()), None)
+
     def remember(self, state: SpaceState) -> None:
         """Writes the marker anew."""
         self.state = state
@@ -124,6 +130,9 @@ def open_folder(path: Path) -> Iterator[SpaceFolder]:
     """
     path = path.absolute()
     try:
+        if path.is_file():
+            sentence = f"{path}: this is a file, not a folder"
+            raise SandboxError(Code.SANDBOX_DIR, sentence, "name a new or empty folder: --dir DIR")
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_ours(path)
         path.chmod(0o700)

@@ -16,7 +16,6 @@ Refusing one client never ends the others: every error of a conversation ends in
 
 from __future__ import annotations
 
-import errno
 import socket
 import ssl
 from collections.abc import Mapping
@@ -28,7 +27,8 @@ import trio
 from cryptography import x509
 
 from mtlskit.config.values import TcpAddress
-from mtlskit.errors import ClientProtocolError, Code, ListenError, UpstreamError
+from mtlskit.errors import ClientProtocolError, UpstreamError
+from mtlskit.net.listen import Listener
 from mtlskit.pki.certificates import subject_text
 from mtlskit.sandbox.events import (
     CancelForwarded,
@@ -48,7 +48,7 @@ from mtlskit.telemetry import Emit, silent
 from mtlskit.wire.postgres.messages import error_response
 from mtlskit.wire.postgres.startup import CancelRequested, EncryptionRequested, StartupReader, StartupReceived
 
-__all__ = ["ALPN", "ANY_PORT", "Gateway", "GatewayConfig", "ServerTls", "open_listeners"]
+__all__ = ["ALPN", "ANY_PORT", "Gateway", "GatewayConfig", "ServerTls", "tcp_address"]
 
 ALPN: Final = "postgresql"
 ANY_PORT: Final = TcpAddress("127.0.0.1", 0)
@@ -59,7 +59,6 @@ _TLS_HANDSHAKE: Final = b"\x16"
 class GatewayConfig:
     """What a gateway is told once. Times are in seconds."""
 
-    listen: TcpAddress
     upstream: Upstream
     passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Passwords by user: for these SCRAM-SHA-256-PLUS is offered and can be kept."""
@@ -92,21 +91,20 @@ class Gateway:
         """New connections use this one: a revocation list has changed."""
         self.tls = tls
 
-    async def run(self, *, task_status: trio.TaskStatus[TcpAddress] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serves until cancelled. Gives the real address. Raises ListenError."""
-        listeners = await open_listeners(self.config.listen)
-        host, port = listeners[0].socket.getsockname()[:2]
-        address = TcpAddress(host, port)
+    async def run(
+        self, listener: Listener, *, task_status: trio.TaskStatus[TcpAddress] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serves on an open TCP listener until cancelled, and closes it. Gives the real address. Raises ListenError."""
+        address = tcp_address(listener)
         self.emit(GatewayReady(address=str(address)))
         async with trio.open_nursery() as nursery:
             task_status.started(address)
-            # serve_listeners waits and goes on where a host has no file descriptors left.
-            await trio.serve_listeners(self._serve, listeners, handler_nursery=nursery)
+            await listener.serve(self._serve, nursery=nursery, emit=self.emit)
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def _serve(self, sock: trio.socket.SocketType) -> None:
         self.connections += 1
         try:
-            await _Conversation(self, stream).run()
+            await _Conversation(self, trio.SocketStream(sock)).run()
         finally:
             self.connections -= 1
 
@@ -303,19 +301,6 @@ def _handshake_reason(error: ssl.SSLError) -> str:
     return f"the TLS handshake failed: {error.reason or error}"
 
 
-async def open_listeners(address: TcpAddress) -> list[trio.SocketListener]:
-    """Listeners on one address. Raises ListenError."""
-    try:
-        return await trio.open_tcp_listeners(address.port, host=address.host)
-    except OSError as exc:
-        cause = exc.__cause__ if exc.errno is None and isinstance(exc.__cause__, OSError) else exc
-        code, hint = _LISTEN_ERRORS.get(cause.errno or 0, (Code.LISTEN_FAILED, "choose another address"))
-        sentence = f"the gateway cannot listen on {address}: {cause.strerror or cause}"
-        raise ListenError(code, sentence, hint) from exc
-
-
-_LISTEN_ERRORS: Final = {
-    errno.EADDRINUSE: (Code.LISTEN_PORT_IN_USE, "choose another port, or port 0 for a free one"),
-    errno.EADDRNOTAVAIL: (Code.LISTEN_NOT_OUR_ADDRESS, "use an address of this host, such as 127.0.0.1"),
-    errno.EACCES: (Code.LISTEN_DENIED, "use a port of 1024 or above"),
-}
+def tcp_address(listener: Listener) -> TcpAddress:
+    """Where an open TCP listener listens: of `localhost`, which is two addresses, the first."""
+    return next(address for address in listener.addresses if isinstance(address, TcpAddress))

@@ -18,8 +18,9 @@ import trio
 
 from mtlskit.config.values import Endpoint, TcpAddress
 from mtlskit.errors import ClientProtocolError, Code, UpstreamError, UpstreamRefusedUs
+from mtlskit.net.listen import open_listeners
 from mtlskit.sandbox.forward import forward
-from mtlskit.sandbox.gateway import ANY_PORT, open_listeners
+from mtlskit.sandbox.gateway import ANY_PORT, tcp_address
 from mtlskit.sandbox.tls import READ_SIZE, TlsStream, close_politely
 from mtlskit.sandbox.upstream import open_upstream
 from mtlskit.wire.postgres.messages import SSL_REQUEST, error_response
@@ -43,10 +44,10 @@ async def run_naive_bridge(
     """Serves until cancelled; gives the address it listens on. Raises ListenError."""
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca)
     context.load_cert_chain(cert, key)
-    listeners = await open_listeners(listen)
-    host, port = listeners[0].socket.getsockname()[:2]
+    listener = open_listeners(listen)
 
-    async def serve(client: trio.SocketStream) -> None:
+    async def serve(sock: trio.socket.SocketType) -> None:
+        client = trio.SocketStream(sock)
         try:
             await _bridge(client, upstream, context)
         except UpstreamError as exc:
@@ -58,8 +59,8 @@ async def run_naive_bridge(
             await close_politely(client)
 
     async with trio.open_nursery() as nursery:
-        task_status.started(TcpAddress(host, port))
-        await trio.serve_listeners(serve, listeners, handler_nursery=nursery)
+        task_status.started(tcp_address(listener))
+        await listener.serve(serve, nursery=nursery)
 
 
 async def _bridge(client: trio.SocketStream, upstream: Endpoint, context: ssl.SSLContext) -> None:

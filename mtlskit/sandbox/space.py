@@ -2,6 +2,9 @@
 
 What others need to use it stands in `sandbox.json` (for programs) and `sandbox.env` (for a shell). Both appear when
 everything is ready, and only then, and are removed when the space stops: whoever finds them finds a space that runs.
+
+What can be wrong with the settings is found before anything is made: the gateway's port is opened first. A client that
+comes before the rest is ready waits in the kernel's queue.
 """
 
 from __future__ import annotations
@@ -21,8 +24,15 @@ import trio
 
 from mtlskit.config.values import TcpAddress
 from mtlskit.errors import MtlskitError
+from mtlskit.net.listen import Listener, open_listeners
 from mtlskit.sandbox.credentials import ClientIdentity, SpacePki
-from mtlskit.sandbox.events import CertificateRevoked, SandboxReady
+from mtlskit.sandbox.events import (
+    CertificateRevoked,
+    OtherServerUsed,
+    OwnDataLeftAside,
+    SandboxReady,
+    SandboxStopped,
+)
 from mtlskit.sandbox.folder import SpaceFolder, open_folder, write_private
 from mtlskit.sandbox.gateway import ANY_PORT, Gateway, GatewayConfig
 from mtlskit.sandbox.postgres import PostgresAccount, PostgresServer, run_postgres
@@ -45,7 +55,7 @@ class SpaceOptions:
     postgres_url: str | None = field(default=None, repr=False)
     """A Postgres of the user's own, reached in plain text. None: the sandbox runs one."""
     url_source: str = "--postgres"
-    """Where `postgres_url` was written, for errors about it."""
+    """Where `postgres_url` was written: a flag, or the name of a variable."""
     listen: TcpAddress = ANY_PORT
     keep_data: bool = True
     """False: PostgreSQL's files are removed when the space stops, wherever they are."""
@@ -123,24 +133,33 @@ async def run_space(
     if options.postgres_url is not None:
         theirs = parse_server_url(options.postgres_url, source=options.url_source)
         await check_server(theirs.upstream, user=theirs.user, database=theirs.database, source=options.url_source)
-    with open_folder(options.directory) as folder, _single_error():
+    with open_listeners(options.listen) as listener, open_folder(options.directory) as folder, _single_error():
         files = folder.path / "sandbox.json", folder.path / "sandbox.env"
         _remove(*files)  # of a space that was killed
+        ready = False
         try:
             async with trio.open_nursery() as nursery:
-                space = await _start(nursery, options, theirs, folder, emit)
+                space = await _start(nursery, options, theirs, folder, listener, emit)
                 write_private(space.env_file, _shell(space.environment()))
                 write_private(space.file, json.dumps(space.description(), indent=2) + "\n")
                 emit(SandboxReady(file=str(space.file)))
+                ready = True
                 task_status.started(space)
         finally:
             _remove(*files)
+            if ready:
+                emit(SandboxStopped(directory=str(folder.path)))
             if not options.keep_data:
                 folder.forget_home()
 
 
 async def _start(
-    nursery: trio.Nursery, options: SpaceOptions, theirs: ServerUrl | None, folder: SpaceFolder, emit: Emit
+    nursery: trio.Nursery,
+    options: SpaceOptions,
+    theirs: ServerUrl | None,
+    folder: SpaceFolder,
+    listener: Listener,
+    emit: Emit,
 ) -> Space:
     open_pki = partial(SpacePki.open, server_names=_server_names(options.listen), now=datetime.now(UTC))
     pki = await trio.to_thread.run_sync(open_pki, folder.path / "pki")
@@ -155,10 +174,10 @@ async def _start(
         server = parse_server_url(direct_url)
     else:
         server, direct_url = theirs, options.postgres_url or ""
+        _tell_of_other_server(theirs, options.url_source, folder, emit)
     passwords = {server.user: server.password} if server.password else {}
-    config = GatewayConfig(options.listen, server.upstream, passwords)
-    gateway = Gateway(config, pki.server_tls(), emit=emit)
-    address = _reachable_address(await nursery.start(gateway.run))
+    gateway = Gateway(GatewayConfig(server.upstream, passwords), pki.server_tls(), emit=emit)
+    address = _reachable_address(await nursery.start(gateway.run, listener))
     return Space(
         directory=folder.path,
         file=folder.path / "sandbox.json",
@@ -177,6 +196,14 @@ async def _start(
         _pki=pki,
         _gateway=gateway,
     )
+
+
+def _tell_of_other_server(theirs: ServerUrl, source: str, folder: SpaceFolder, emit: Emit) -> None:
+    """A variable that was set long ago must not put another server behind the gateway without a word."""
+    emit(OtherServerUsed(server=str(theirs.upstream), source=source))
+    data = folder.own_data()
+    if data is not None:
+        emit(OwnDataLeftAside(data=str(data), source=source))
 
 
 def _server_names(listen: TcpAddress) -> list[str]:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
-from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from mtlskit.cli import proxy as command
@@ -17,7 +15,6 @@ from mtlskit.cli.main import app
 from mtlskit.config.values import ProxyConfig, TcpAddress, VerifyMode
 from mtlskit.errors import Code, ConfigError, UpstreamLost
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "command-line.md").read_text()
 FLAGS = ("--listen", "127.0.0.1:0", "--upstream", "db.example.com", "--cert", "c.pem", "--key", "k.pem")
 FILE = """
 [tunnel.one]
@@ -124,7 +121,8 @@ def test_a_variable_names_the_file(run: Run, started: Started, tmp_path: Path) -
         (("--config", "missing.toml"), {}, "MTLS-CFG-001", "missing.toml"),
         (("one", *FLAGS), {}, "MTLS-CFG-012", "TUNNEL one and --listen"),
         (("--config", "x.toml", *FLAGS), {}, "MTLS-CFG-012", "--config x.toml and --listen"),
-        (("one",), {"MTLSKIT_VERIFY": "ca"}, "MTLS-CFG-012", "TUNNEL one and --verify (or its environment variable)"),
+        (("one", *FLAGS), {"MTLSKIT_CA": "x"}, "MTLS-CFG-012", "TUNNEL one and --listen exclude each other"),
+        (("postgres://a:s3cret@h", *FLAGS), {}, "MTLS-CFG-012", "TUNNEL … and --listen exclude each other"),
         (FLAGS[2:], {}, "MTLS-CFG-006", "--listen"),
         ((*FLAGS, "--kind", "kafka"), {}, "MTLS-CFG-011", "--kind"),
         ((*FLAGS, "--pin", "md5/x"), {}, "MTLS-CFG-005", "--pin"),
@@ -151,6 +149,99 @@ def test_wrong_usage_is_one_line_and_a_hint_with_status_2(
     assert re.fullmatch(rf"error: .+ \[{code}\]", error), error
     assert part in error
     assert re.fullmatch(r"hint:  .+", hint)
+
+
+LEFT_OVER = [
+    (
+        (),
+        {"MTLSKIT_UPSTREAM": "db"},
+        "MTLSKIT_UPSTREAM is set, so the configuration file is not read: --listen is missing",
+        "for the file: unset MTLSKIT_UPSTREAM; to do without one: add --listen 127.0.0.1:6432",
+    ),
+    (
+        (),
+        {"MTLSKIT_CERT": "c", "MTLSKIT_KEY": "k", "MTLSKIT_VERIFY": "x"},
+        "MTLSKIT_CERT, MTLSKIT_KEY and MTLSKIT_VERIFY are set, so the configuration file is not read: --listen is",
+        "for the file: unset MTLSKIT_CERT MTLSKIT_KEY MTLSKIT_VERIFY; ",
+    ),
+    (
+        ("one",),
+        {"MTLSKIT_UPSTREAM": "db"},
+        "TUNNEL one and the environment exclude each other: MTLSKIT_UPSTREAM is set, for a tunnel without a file",
+        "unset MTLSKIT_UPSTREAM",
+    ),
+    (
+        ("--config", "mtlskit.toml"),
+        {"MTLSKIT_CERT": "c", "MTLSKIT_KEY": "k"},
+        "--config mtlskit.toml and the environment exclude each other: MTLSKIT_CERT and MTLSKIT_KEY are set, for",
+        "unset MTLSKIT_CERT MTLSKIT_KEY",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "environment", "sentence", "hint"), LEFT_OVER)
+def test_a_variable_that_keeps_the_file_from_being_read_is_named(
+    run: Run,
+    started: Started,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    sentence: str,
+    hint: str,
+) -> None:
+    (tmp_path / "mtlskit.toml").write_text(FILE)
+    result = run(*arguments, **environment)
+    assert (result.exit_code, started) == (2, [])
+    error, advice = result.stderr.splitlines()
+    assert error.startswith(f"error: {sentence}"), error
+    assert advice.startswith(f"hint:  {hint}"), advice
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (FLAGS[2:], {"MTLSKIT_CA": "x"}),  # the flags say that no file is meant
+        ((), {"MTLSKIT_LISTEN": "1", "MTLSKIT_UPSTREAM": "db", "MTLSKIT_CERT": "c", "MTLSKIT_KEY": "k"}),
+    ],
+)
+def test_variables_are_not_blamed_where_they_are_meant(
+    run: Run, arguments: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    result = run(*arguments, **environment)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --listen")
+    assert "unset" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "there_is_a_file", "hint"),
+    [
+        ("t.toml", True, "--config t.toml"),
+        ("T.TOML", False, "--config T.TOML"),
+        ("my t.toml", False, "--config 'my t.toml'"),
+        ("postgres://a:s3cret@h/x.toml", False, "--config FILE"),
+        ("tunnels", False, "--config tunnels"),
+        ("tunnels", True, "--config tunnels"),
+    ],
+)
+def test_a_file_in_the_place_of_a_tunnel(
+    run: Run, started: Started, tmp_path: Path, word: str, there_is_a_file: bool, hint: str
+) -> None:
+    (tmp_path / "tunnels").write_text(FILE)
+    if there_is_a_file:
+        (tmp_path / "mtlskit.toml").write_text(FILE)
+    result = run("one", word) if there_is_a_file else run(word)
+    assert (result.exit_code, started) == (2, [])
+    assert "a file, where the name of a tunnel belongs [MTLS-CFG-012]" in result.stderr
+    assert result.stderr.endswith(f"hint:  for a file: {hint}\n")
+    assert "s3cret" not in result.stderr
+
+
+def test_a_tunnel_that_is_called_like_a_file(run: Run, started: Started, tmp_path: Path) -> None:
+    for name in ("mtlskit.toml", "one"):
+        (tmp_path / name).write_text(FILE)
+    assert run("one").exit_code == 0
+    assert [tunnel.name for tunnel in started[0][0].tunnels] == ["one"]
 
 
 @pytest.mark.parametrize("arguments", [("--no-such-flag",), ("--max-connections", "many", *FLAGS), ("--log", "xml")])
@@ -216,6 +307,11 @@ def test_errors_are_json_where_the_log_is(run: Run, arguments: tuple[str, ...], 
             "error: prxy: there is no such command; did you mean proxy? [MTLS-CFG-012]\nhint:  the commands are",
         ),
         (("postgres://a:s3cret@h",), "error: …: there is no such command [MTLS-CFG-012]\nhint:  the commands are"),
+        (
+            ("help",),
+            "error: help: there is no such command [MTLS-CFG-012]\n"
+            "hint:  the commands are demo, proxy, sandbox; see mtlskit --help\n",
+        ),
         (("--nope",), "error: --nope: there is no such option [MTLS-CFG-012]\nhint:  see mtlskit --help\n"),
         (("sandbox",), "error: --dir is missing [MTLS-CFG-012]\nhint:  add --dir DIR, or set MTLSKIT_SANDBOX_DIR\n"),
         (("demo", "x"), "error: got unexpected extra argument"),
@@ -292,28 +388,3 @@ def test_the_log_has_the_levels_that_were_asked_for(
     assert [json.loads(line)["level"] for line in lines] == levels
     lines = run(*FLAGS, *flags).stderr.splitlines()
     assert [line.split()[1] for line in lines] == levels
-
-
-@pytest.mark.parametrize("name", ["demo", "proxy", "sandbox"])
-def test_the_page_tells_of_every_flag_and_variable(name: str) -> None:
-    command = get_command(app).commands[name]  # type: ignore[attr-defined]  # the root is a group
-    section = PAGE.partition(f"\n## `mtlskit {name}`\n")[2].partition("\n## ")[0]
-    told = {
-        frozenset(re.findall(r"`(-[-\w]+)[^`]*`", flag)): variable
-        for flag, variable in re.findall(r"^\| (`-.*?) \| (?:`(\w+)`)? ?\|", section, re.MULTILINE)
-    }
-    if name == "proxy":
-        # Its variable is looked up with the other places of the file, not by the option.
-        assert told.pop(frozenset({"--config", "-c"})) == "MTLSKIT_CONFIG"
-    expected = {
-        frozenset(option.opts): option.envvar or ""
-        for option in command.get_params(typer.Context(command))
-        if option.param_type_name == "option" and option.name not in ("config", "help")
-    }
-    assert told.pop(frozenset({"--help", "-h"})) == ""
-    assert told == expected
-
-
-def test_the_page_has_a_section_for_every_command() -> None:
-    sections = re.findall(r"^## `mtlskit (\w+)`$", PAGE, re.MULTILINE)
-    assert sorted(sections) == sorted(get_command(app).commands)  # type: ignore[attr-defined]  # the root is a group

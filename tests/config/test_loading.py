@@ -226,6 +226,9 @@ BAD = [
     # The text itself.
     ("a = [", "SYNTAX", ":1:6: not TOML: Invalid value"),
     ("a = 1\nb = @\n", "SYNTAX", ":2:5: not TOML: Invalid value"),
+    ("[tunnel.a]\n[tunnel.a]\n", "SYNTAX", ":2:10: not TOML: Cannot declare tunnel.a twice"),
+    ('["it\'s".b]\n["it\'s".b]\n', "SYNTAX", '''not TOML: Cannot declare "it's".b twice'''),
+    ("a = []\n[[a]]\n", "SYNTAX", "not TOML: Cannot mutate immutable namespace a"),
     ("a = " + "[" * 100_000, "SYNTAX", "nested too deeply"),
     ("a = " + "9" * 5_000, "SYNTAX", "a number has too many digits"),
     (".".join("a" * 3_000) + " = '${X'", "UNKNOWN_KEY", ":1: a: unknown key"),

@@ -69,6 +69,16 @@ def test_systemd_units_start_real_commands(block: Block) -> None:
     unit.read_string(block.text)
     assert {"Unit", "Service", "Install"} == set(unit.sections())
     assert_is_a_command(shlex.split(unit["Service"]["ExecStart"]))
+    assert_starts_again_for_a_while(unit)
+
+
+def assert_starts_again_for_a_while(unit: configparser.RawConfigParser) -> None:
+    """Status 2 is also a port that an older proxy still drains on: longer than that is tried, and not for ever."""
+    service = unit["Service"]
+    assert service["Restart"] == "on-failure"
+    assert "RestartPreventExitStatus" not in service
+    trying = int(unit["Unit"]["StartLimitBurst"]) * int(service["RestartSec"])
+    assert int(service["TimeoutStopSec"]) < trying < int(unit["Unit"]["StartLimitIntervalSec"])
 
 
 @pytest.mark.parametrize("block", blocks("dockerfile", within=guides()), ids=str)
@@ -87,6 +97,12 @@ def test_links_of_the_readme_lead_somewhere() -> None:
         headings = {slug(title) for title in re.findall(r"^#+ (.*)$", target, re.MULTILINE)}
         assert not anchor or anchor in headings, link
     assert len(links) > 10
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text)}
+    assert set(pages()) - linked == {"README.md", "docs/index.md"}  # itself, and the first page of the site
 
 
 def slug(title: str) -> str:

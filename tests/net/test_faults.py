@@ -20,6 +20,7 @@ from mtlskit.errors import (
     UpstreamUntrusted,
 )
 from mtlskit.net.faults import closed_early, dns_fault, tcp_fault, tls_fault
+from mtlskit.net.presented import Presented
 
 WHERE = "db.example:5432 (192.0.2.1)"
 
@@ -108,8 +109,57 @@ def test_a_server_that_we_do_not_trust(number: int, code: Code, verify: Verify) 
     error = tls_fault(WHERE, _unverified(number, "what OpenSSL says."), verify)
     assert isinstance(error, UpstreamUntrusted)
     assert error.code is code
-    assert error.sentence.endswith("what OpenSSL says")
+    # OpenSSL's words about a name repeat the one that was expected.
+    assert error.sentence.endswith("what OpenSSL says") is (code is not Code.TLS_NAME_MISMATCH)
     told = tls_fault(WHERE, _unverified(number, "what OpenSSL says."), verify, trust="ca.crt (CN=root)").sentence
     assert told.endswith("; compared with ca.crt (CN=root)") is (code is Code.TLS_CHAIN_NOT_TRUSTED)
     if code is Code.TLS_NAME_MISMATCH and verify.name:
         assert verify.name in error.sentence
+
+
+def _other_name(where: str, names: str | None, verify: Verify | None = None, subject: str = "CN=x") -> UpstreamError:
+    leaf = None if names is None else Presented(subject, "CN=ca", names)
+    return tls_fault(where, _unverified(62, "Hostname mismatch, not valid for 'vm'."), verify or Verify(), leaf=leaf)
+
+
+@pytest.mark.parametrize(
+    ("where", "verify", "expected"),
+    [
+        ("vm:5432 (127.0.0.1)", Verify(), "vm"),
+        ("192.0.2.1:5432", Verify(), "192.0.2.1"),
+        ("[2001:db8::7]:5432", Verify(), "2001:db8::7"),
+        ("vm:5432 (::1)", Verify(VerifyMode.NAME, "other.example"), "other.example"),
+    ],
+)
+def test_a_mismatch_says_each_name_once(where: str, verify: Verify, expected: str) -> None:
+    assert _other_name(where, "localhost", verify).sentence == (
+        f"{where} presents a certificate for another name than {expected}; its certificate is for localhost"
+    )
+    assert _other_name(where, None, verify).sentence.endswith(f" for another name than {expected}")
+
+
+@pytest.mark.parametrize(
+    ("names", "offered"),
+    [
+        ("localhost", "localhost"),
+        ("127.0.0.1, db.example, other.example and 2 more", "db.example"),
+        ("db.example and 2 more", "db.example"),
+        ("192.0.2.1, 2001:db8::7", "192.0.2.1"),
+        ("*.example, db.example", "db.example"),
+        ("*.example", None),
+        ("$(reboot), a;b, -x, a\\0ab", None),
+        ("CN=x", None),  # the subject, where the certificate has no names
+        (None, None),
+    ],
+)
+def test_a_mismatch_offers_a_name_of_the_certificate(names: str | None, offered: str | None) -> None:
+    name = offered or "THE-NAME-IN-ITS-CERTIFICATE"
+    assert _other_name(WHERE, names).hint == (
+        f'if this is the right server: --verify name:{name} (in a file: verify = "name:{name}"), or --verify ca where '
+        "only its CA counts"
+    )
+
+
+def test_a_subject_is_not_taken_for_names() -> None:
+    subject = "CN=x\\, db.example"
+    assert "THE-NAME" in _other_name(WHERE, subject, subject=subject).hint

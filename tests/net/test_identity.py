@@ -191,7 +191,19 @@ def test_certificate_and_key_in_each_others_place(config: IdentityConfig, tmp_pa
     swapped.chmod(0o600)
     assert _refused(replace(config, cert=config.key)).code is Code.PEM_WRONG_KIND
     assert _refused(replace(config, key=swapped)).code is Code.PEM_WRONG_KIND
-    assert _refused(replace(config, ca=config.key)).code is Code.PEM_WRONG_KIND
+
+
+def test_something_else_in_the_place_of_the_ca(config: IdentityConfig, pki: Pki, tmp_path: Path) -> None:
+    belongs = "this is the file given as ca (--ca): there belong the certificates of the CAs that the server is checked"
+    error = _refused(replace(config, ca=config.key))
+    assert (error.code, error.hint.startswith(belongs)) == (Code.PEM_WRONG_KIND, True), error.hint
+    assert str(config.key) in error.sentence
+    der = tmp_path / "root.der"
+    der.write_bytes(ssl.PEM_cert_to_DER_cert(pki.server_ca.read_text()))
+    converted = _refused(replace(config, ca=der))
+    assert converted.code is Code.PEM_WRONG_KIND
+    assert "openssl" in converted.hint
+    assert f"; {belongs}" in converted.hint
 
 
 # The passphrase, the chain, the roots.

@@ -1,7 +1,7 @@
 """The pool over connections whose other end the test holds, on a clock that jumps whenever nothing else can happen.
 
 A `run` that turned in circles would never let that clock move, and no socket or place in the budget may stay behind:
-every test ends with a look at both.
+every test ends with a look at both, and at whether the counts add up.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from mtlskit.errors import UpstreamUnreachable
 from mtlskit.net.dial import Upstream
-from mtlskit.net.warm import WarmBudget, WarmPool
+from mtlskit.net.warm import Outage, WarmBudget, WarmPool
 from mtlskit.net.warm import demand as demand_module
 from mtlskit.net.warm import pool as pool_module
 from tests.support.warm_peers import DEATHS, Dials, Peer, Peers
@@ -50,15 +51,19 @@ def budget() -> WarmBudget:
 
 
 @asynccontextmanager
-async def running(dials: Callable[[], object], limit: int, budget: WarmBudget) -> AsyncIterator[WarmPool]:
+async def running(
+    dials: Callable[[], object], limit: int, budget: WarmBudget, tell: Callable[[Outage], None] | None = None
+) -> AsyncIterator[WarmPool]:
     """A pool that runs, and has had the time to make what it wants."""
-    pool = WarmPool(dials, limit, budget)  # type: ignore[arg-type]  # stand-ins for a dial
+    pool = WarmPool(dials, limit, budget, tell or (lambda _: None))  # type: ignore[arg-type]  # stand-ins for a dial
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.run)
         await trio.sleep(1)
         yield pool
         pool.close()
     assert budget.used == len(pool) == 0
+    counts = pool.counts
+    assert counts.made == counts.hits + counts.aged + counts.dead + counts.dropped
 
 
 def taken(pool: WarmPool) -> Upstream:
@@ -122,10 +127,10 @@ async def test_after_a_long_quiet_one_is_left(autojump_clock: MockClock, dials: 
     async with running(dials, 8, budget) as pool:
         await burst(pool, 8)
         await trio.sleep(LONG - 10)
-        assert len(pool) == 8
+        assert len(pool) + pool._dialling == 8  # one may just have grown too old
         await trio.sleep(10 + OLDEST)
-        assert len(pool) == 1
-        assert len(dials.alive) == 1 + 1  # and the one that the first client got
+        assert len(pool) + pool._dialling == 1
+        assert len(dials.alive) == len(pool) + 1  # and the one that the first client got
 
 
 # How long.
@@ -326,6 +331,40 @@ async def test_clients_who_come_during_a_pause_cause_no_dials(
             await trio.lowlevel.checkpoint()
         await trio.sleep(1)
         assert dials.begun == []
+
+
+async def test_an_outage_is_told_when_it_begins_and_when_it_ends(
+    autojump_clock: MockClock, dials: Dials, budget: WarmBudget
+) -> None:
+    told: list[Outage] = []
+    async with running(dials, 4, budget, told.append) as pool:
+        await burst(pool, 4)
+        assert told == []
+        for outages in (1, 2):
+            dials.down = True
+            taken(pool)
+            await trio.sleep(600)
+            assert len(told) == 2 * outages - 1
+            assert pool.counts.failed > outages
+            assert isinstance(told[-1], UpstreamUnreachable)
+            dials.down = False
+            await trio.sleep(600)
+            assert len(told) == 2 * outages
+            assert told[-1] is None
+
+
+async def test_what_fails_with_the_old_identity_or_after_the_end_is_not_told(
+    autojump_clock: MockClock, dials: Dials, budget: WarmBudget
+) -> None:
+    told: list[Outage] = []
+    async with running(dials, 1, budget, told.append) as pool:
+        dials.down, dials.seconds = True, 10.0
+        taken(pool)
+        await trio.sleep(5)
+        pool.renew()
+        await trio.sleep(6)  # the one before the renewal has failed, the one after it has not yet
+        assert pool.counts.failed == 1
+    assert told == []
 
 
 # A budget over all pools.

@@ -16,6 +16,7 @@ from mtlskit.proxy.events import (
     ReadyFileKept,
 )
 from mtlskit.proxy.run import run_proxy
+from mtlskit.telemetry import Event
 from tests.support.fake_upstream import Papers, fake_upstream, nobody_listens
 from tests.support.tunnels import running_proxy, tunnel
 
@@ -65,8 +66,11 @@ async def test_a_ready_file_of_another_proxy_is_left_alone(papers: Papers, tmp_p
 async def test_a_ready_file_that_cannot_be_written_is_an_error_of_its_own(papers: Papers, tmp_path: Path) -> None:
     async with nobody_listens() as endpoint:
         config = ProxyConfig((tunnel(papers, endpoint),))
-        with pytest.raises(ConfigError, match="ready file cannot be written"):
-            await run_proxy(config, ready_path=tmp_path / "missing" / "ready.json")
+        told: list[Event] = []
+        with pytest.raises(ConfigError, match="ready file cannot be written") as caught:
+            await run_proxy(config, emit=told.append, ready_path=tmp_path / "missing" / "ready.json")
+        assert caught.value.exit_status == 2
+        assert not told, "something was opened before the folder was looked at"
         with pytest.raises(ConfigError, match="ready file cannot be written"):
             await run_proxy(config, ready_path=tmp_path)
     assert not [name for name in _names(tmp_path.parent) if name.startswith(f".{tmp_path.name}.")]

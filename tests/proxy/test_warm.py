@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from typing import Any
 
@@ -14,7 +15,10 @@ from mtlskit.proxy.events import (
     SessionCrashed,
     TunnelFailed,
     WarmCounted,
+    WarmFailed,
+    WarmRecovered,
 )
+from mtlskit.telemetry import Level
 from mtlskit.wire.postgres.messages import frame
 from tests.support.fake_upstream import WELCOME, Papers, ServerSide, echo, fake_upstream
 from tests.support.tunnels import STARTUP, running_proxy, tunnel
@@ -80,7 +84,7 @@ async def test_a_stop_closes_what_waits_and_tells_the_counts(papers: Papers) -> 
         assert upstream.open == 2
         running.proxy.stop()
         counted = await running.events.wait_for(WarmCounted)
-        assert (counted.hits, counted.misses, counted.made, counted.failed) == (1, 0, 2, 0)
+        assert (counted.hits, counted.misses, counted.made, counted.dropped, counted.failed) == (1, 0, 2, 1, 0)
         await until(lambda: upstream.open == 1)
         await works(client)  # the session goes on
         await client.send(frame(b"X", b""))
@@ -110,6 +114,25 @@ async def test_a_fault_of_ours_costs_the_connections_in_advance_and_not_the_tunn
             await client.login()
             await works(client)
         assert openings(running) == [False]
+
+
+async def test_a_server_that_is_not_trusted_is_told_before_a_client_comes(papers: Papers, own_papers: Papers) -> None:
+    """And, once it is, that all is well. The other authority's certificate takes the place of the right one."""
+    async with fake_upstream(papers) as upstream:
+        config = tunnel(own_papers, upstream.endpoint, warm=1)
+        async with running_proxy(config) as running:
+            failed = await running.events.wait_for(WarmFailed)
+            assert (failed.tunnel, failed.code[:9], failed.level) == ("reporting", "MTLS-TLS-", Level.WARNING)
+            assert failed.hint
+            assert failed.sentence().startswith("reporting: no connections in advance for now: ")
+            assert failed.code in failed.sentence()
+            assert not running.events.of(WarmRecovered)
+            for path in ("cert", "key", "ca"):
+                shutil.copyfile(getattr(papers.identity, path), getattr(own_papers.identity, path))
+            await running.proxy.reload()
+            recovered = await running.events.wait_for(WarmRecovered)
+            assert (recovered.tunnel, recovered.level) == ("reporting", Level.INFO)
+            assert len(running.events.of(WarmFailed)) == 1
 
 
 async def test_a_tunnel_whose_listener_breaks_keeps_nothing_ready(papers: Papers) -> None:

@@ -65,7 +65,7 @@ def test_a_folder_of_others_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 def test_a_file_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    refusal(tmp_path / "file")
+    assert refusal(tmp_path / "file").sentence.endswith("this is a file, not a folder")
     refusal(tmp_path / "file" / "below")
 
 

@@ -15,10 +15,10 @@ import trio
 import trio.testing
 
 from mtlskit.config.values import Endpoint, TcpAddress, UnixAddress
-from mtlskit.errors import Code, ListenError
+from mtlskit.net.listen import open_listeners
 from mtlskit.sandbox.credentials import SpacePki
 from mtlskit.sandbox.events import ChannelBindingVerified, ClientRefused, UpstreamFailed
-from mtlskit.sandbox.gateway import ALPN, ANY_PORT, Gateway, GatewayConfig, open_listeners
+from mtlskit.sandbox.gateway import ALPN, ANY_PORT, Gateway, GatewayConfig
 from mtlskit.sandbox.scram import SCRAM, SCRAM_PLUS, ScramClient, ScramKeys, ScramServer
 from mtlskit.sandbox.tls import TlsStream
 from mtlskit.sandbox.upstream import Upstream
@@ -100,9 +100,9 @@ async def gateway_before(
         if upstream is None:
             listeners: list[trio.SocketListener] = await nursery.start(trio.serve_tcp, handle, 0)
             upstream = Endpoint("127.0.0.1", listeners[0].socket.getsockname()[1])
-        options = GatewayConfig(ANY_PORT, upstream, {"alice": "secret"}, **config)  # type: ignore[arg-type]
+        options = GatewayConfig(upstream, {"alice": "secret"}, **config)  # type: ignore[arg-type]
         gateway = Gateway(options, pki.server_tls(), emit=events.append)
-        address: TcpAddress = await nursery.start(gateway.run)
+        address: TcpAddress = await nursery.start(gateway.run, open_listeners(ANY_PORT))
         running = Running(gateway, address, pki, events, [])
         try:
             yield running
@@ -622,16 +622,3 @@ async def silent_after_offer(stream: trio.SocketStream) -> None:
     await Reader(stream).packet()
     await stream.send_all(authentication_sasl([SCRAM]))
     assert await stream.receive_some() == b"", "nothing of this conversation may reach the server"
-
-
-async def test_a_port_in_use(pki: SpacePki) -> None:
-    async with gateway_before(pki, unreachable_server) as running:
-        with pytest.raises(ListenError) as caught:
-            await open_listeners(running.address)
-        assert caught.value.code is Code.LISTEN_PORT_IN_USE
-
-
-async def test_an_address_that_is_not_ours() -> None:
-    with pytest.raises(ListenError) as caught:
-        await open_listeners(TcpAddress("192.0.2.1", 0))
-    assert caught.value.code is Code.LISTEN_NOT_OUR_ADDRESS

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -17,10 +18,21 @@ import trio
 
 from mtlskit.config.values import TcpAddress
 from mtlskit.errors import Code, ConfigError, ListenError, MtlskitError, SandboxError
-from mtlskit.sandbox.events import ChannelBindingVerified, ClientRefused
+from mtlskit.net.listen import open_listeners
+from mtlskit.net.socktables import listening_program
+from mtlskit.sandbox.events import (
+    ChannelBindingVerified,
+    ClientRefused,
+    OtherServerUsed,
+    OwnDataLeftAside,
+    SandboxStopped,
+)
 from mtlskit.sandbox.folder import MARKER
+from mtlskit.sandbox.folder import open_folder as open_folder_of_a_space
+from mtlskit.sandbox.gateway import ANY_PORT, tcp_address
 from mtlskit.sandbox.software import OrdinaryUser, find_software, ordinary_user, place_software
 from mtlskit.sandbox.space import Space, SpaceOptions, run_space
+from mtlskit.telemetry import Event, Level
 from tests.support.doc_blocks import ROOT
 from tests.support.space import RunningSpace, running_space, until
 
@@ -105,13 +117,45 @@ def test_a_folder_is_taken_up_again(live: RunningSpace, tmp_path: Path) -> None:
 
 
 def test_a_server_of_the_users_own(live: RunningSpace, tmp_path: Path) -> None:
-    with running_space(before(live, tmp_path)) as running:
+    options = replace(before(live, tmp_path), url_source="MTLSKIT_SANDBOX_POSTGRES")
+    with running_space(options) as running:
         with running.connect(channel_binding="require") as connection:
             assert connection.execute("select 1").fetchone() == (1,)
         running.events.wait_for(ChannelBindingVerified)
+        [used] = running.events.of(OtherServerUsed)
+        assert live.space.postgres is not None
+        assert f"unix:{live.space.postgres.socket_path}, named by MTLSKIT_SANDBOX_POSTGRES," in used.sentence()
+        assert live.space.password not in used.sentence()
+        assert not running.events.of(OwnDataLeftAside)
         assert running.space.postgres is None
         assert running.space.direct_url == live.space.direct_url
     assert not (tmp_path / "postgres").exists()
+
+
+@pytest.mark.parametrize(("source", "undo"), [("--postgres", "leave --postgres out"), ("VARIABLE", "unset VARIABLE")])
+def test_own_data_that_are_not_served_are_warned_of(live: RunningSpace, tmp_path: Path, source: str, undo: str) -> None:
+    with open_folder_of_a_space(tmp_path) as folder:
+        data = folder.postgres_home() / "data"
+        data.mkdir()
+    try:
+        with running_space(replace(before(live, tmp_path), url_source=source)) as running:
+            [warned] = running.events.of(OwnDataLeftAside)
+            assert warned.level is Level.WARNING
+            assert str(data) in warned.sentence()
+            assert warned.sentence().endswith(undo)
+    finally:
+        with open_folder_of_a_space(tmp_path) as folder:
+            folder.forget_home()  # it may lie elsewhere
+
+
+def test_a_space_with_its_own_server_speaks_of_no_other(live: RunningSpace) -> None:
+    assert not live.events.of(OtherServerUsed)
+
+
+def test_the_last_word_of_a_space(live: RunningSpace, tmp_path: Path) -> None:
+    with running_space(before(live, tmp_path)) as running:
+        assert not running.events.of(SandboxStopped)
+    assert running.events.of(Event)[-1] == SandboxStopped(directory=str(tmp_path))
 
 
 def test_a_url_without_a_password(live: RunningSpace, tmp_path: Path) -> None:
@@ -154,18 +198,25 @@ async def test_a_folder_of_others(tmp_path: Path) -> None:
     assert (await failure(SpaceOptions(tmp_path))).code is Code.SANDBOX_DIR
 
 
-async def test_a_port_in_use(live: RunningSpace, tmp_path: Path) -> None:
-    options = SpaceOptions(tmp_path, live.space.direct_url, listen=live.space.gateway_address)
-    error = await failure(options)
+@pytest.mark.parametrize("theirs", [True, False], ids=["a server of the user's own", "its own"])
+async def test_a_port_in_use_is_told_before_anything_is_made(live: RunningSpace, tmp_path: Path, theirs: bool) -> None:
+    url = live.space.direct_url if theirs else None
+    error = await failure(SpaceOptions(tmp_path / "space", url, listen=live.space.gateway_address))
     assert isinstance(error, ListenError)
-    assert error.code is Code.LISTEN_PORT_IN_USE
-    assert not (tmp_path / "sandbox.json").exists()
+    assert (error.code, error.exit_status) == (Code.LISTEN_PORT_IN_USE, 2)
+    address, program = live.space.gateway_address, listening_program(live.space.gateway_address.port)
+    assert error.sentence == f"{address} is already in use" + (f" by {program}" if program else "")
+    assert bool(program) is (sys.platform == "linux")
+    assert not (tmp_path / "space").exists()
 
 
-async def test_a_port_in_use_after_postgresql_has_started(live: RunningSpace, tmp_path: Path) -> None:
-    error = await failure(SpaceOptions(tmp_path, listen=live.space.gateway_address, keep_data=False))
-    assert error.code is Code.LISTEN_PORT_IN_USE
-    assert "shut down" in (tmp_path / "postgres.log").read_text()
+async def test_a_failed_start_gives_the_port_back(live: RunningSpace, tmp_path: Path) -> None:
+    with open_listeners(ANY_PORT) as listener:
+        address = tcp_address(listener)
+    (tmp_path / "thesis.txt").touch()
+    assert (await failure(SpaceOptions(tmp_path, listen=address))).code is Code.SANDBOX_DIR
+    with open_listeners(address):
+        pass
 
 
 async def test_a_bad_url_is_told_before_anything_is_made(tmp_path: Path) -> None:

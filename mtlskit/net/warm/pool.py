@@ -12,7 +12,8 @@ can go wrong with a connection that waits, and what is done about it:
 * The identity has been reloaded: `renew` drops those made with the old one. It also ends a pause, for which the old
   identity may have been the reason, and the dials that are under way no longer count, whether they succeed or fail.
 * The upstream is down: after a failed dial none is made until a pause has passed, which doubles up to a minute, and
-  those that wait are dropped, as they are likely to be dead too.
+  those that wait are dropped, as they are likely to be dead too. The first failure and the first success after it are
+  told to whoever owns the pool; the attempts in between are not.
 * Many tunnels, many connections: a budget bounds the sum, and tells those who came too late when a place is free.
 
 Dialling happens a few at a time, each after a random moment, so that the server never sees a burst that no client made.
@@ -27,6 +28,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import trio
 
@@ -35,7 +37,10 @@ from mtlskit.net.dial import Upstream
 from mtlskit.net.warm.demand import Demand
 from mtlskit.net.warm.idle import is_quiet, part
 
-__all__ = ["WarmBudget", "WarmCounts", "WarmPool"]
+__all__ = ["Outage", "WarmBudget", "WarmCounts", "WarmPool"]
+
+Outage: TypeAlias = UpstreamError | None
+"""Why no connection can be made in advance, or None for the end of such a time."""
 
 _OLDEST = (35.0, 45.0)
 """Seconds. Between these, at random, a connection is replaced: PostgreSQL's 60 s less a login that comes late."""
@@ -77,7 +82,7 @@ class WarmBudget:
 
 @dataclass
 class WarmCounts:
-    """What became of a pool's connections and its clients."""
+    """What became of a pool's connections and its clients. `made` = `hits` + `aged` + `dead` + `dropped` + waiting."""
 
     made: int = 0
     hits: int = 0
@@ -85,8 +90,13 @@ class WarmCounts:
     aged: int = 0
     """Those that waited in vain: too long, or for clients that no longer come."""
     dead: int = 0
+    """Those that were found dead when a client came."""
+    dropped: int = 0
+    """Those that were closed for another reason: the end, a new identity, an outage, or one beside them was dead."""
     failed: int = 0
+    """Dials that failed: they made nothing."""
     replayed: int = 0
+    """Hits that proved dead after all."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +108,24 @@ class _Waiting:
 
 
 class WarmPool:
-    """The connections of one tunnel that wait. `take` is synchronous; `run` keeps the pool filled until cancelled."""
+    """The connections of one tunnel that wait. `take` is synchronous; `run` keeps the pool filled until cancelled.
 
-    def __init__(self, dial: Callable[[], Awaitable[Upstream]], limit: int, budget: WarmBudget) -> None:
+    `tell` hears of each outage twice: when the first dial fails, with its reason, and when one succeeds again.
+    """
+
+    def __init__(
+        self,
+        dial: Callable[[], Awaitable[Upstream]],
+        limit: int,
+        budget: WarmBudget,
+        tell: Callable[[Outage], None] = lambda _: None,
+    ) -> None:
         self.counts = WarmCounts()
         self._dial = dial
         self._demand = Demand(limit)
         self._budget = budget
+        self._tell = tell
+        self._down = False
         self._waiting: deque[_Waiting] = deque()
         self._dialling = 0
         self._generation = 0
@@ -135,21 +156,21 @@ class WarmPool:
     def proved_dead(self, taken_at: float) -> None:
         """One that was taken at that time was dead after all. Those that were waiting beside it are not trusted."""
         self.counts.replayed += 1
-        self._drop([waiting for waiting in self._waiting if waiting.since <= taken_at])
+        self._drop_unused([waiting for waiting in self._waiting if waiting.since <= taken_at])
         self._wake.set()
 
     def renew(self) -> None:
         """The identity has changed: drop what waits, and what is being made."""
         self._generation += 1
         self._pause = self._resume_at = 0.0
-        self._drop(list(self._waiting))
+        self._drop_unused(list(self._waiting))
         self._wake.set()
 
     def close(self) -> None:
         """Close what waits, and let `run` end."""
         self._closed = True
         self._generation += 1
-        self._drop(list(self._waiting))
+        self._drop_unused(list(self._waiting))
         self._wake.set()
 
     async def run(self) -> None:
@@ -167,7 +188,7 @@ class WarmPool:
                         await self._wake.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            self._drop(list(self._waiting))
+            self._drop_unused(list(self._waiting))
 
     def _missing(self, now: float) -> int:
         """How many dials to begin now; each has its place in the budget."""
@@ -196,15 +217,16 @@ class WarmPool:
             generation, began = self._generation, trio.current_time()
             try:
                 upstream = await self._dial()
-            except UpstreamError:
-                # Clients hear the reason from their own dials; here it only means that there is nothing to be had.
+            except UpstreamError as exc:
                 self.counts.failed += 1
                 if generation == self._generation:
                     self._back_off()
+                    self._tell_once(exc)
             else:
                 if generation == self._generation:
                     self._keep(upstream, began)
                     kept = True
+                    self._tell_once(None)
                 else:
                     part(upstream.tls)
         finally:
@@ -212,6 +234,11 @@ class WarmPool:
             if not kept:
                 self._budget.give_back()
             self._wake.set()
+
+    def _tell_once(self, outage: Outage) -> None:
+        if self._down is not (outage is not None):
+            self._down = not self._down
+            self._tell(outage)
 
     def _keep(self, upstream: Upstream, began: float) -> None:
         self.counts.made += 1
@@ -225,7 +252,7 @@ class WarmPool:
             return  # one of several that failed together
         self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
         self._resume_at = now + self._pause * random.uniform(0.75, 1.25)  # noqa: S311 - as above
-        self._drop(list(self._waiting))
+        self._drop_unused(list(self._waiting))
 
     def _retire(self, now: float) -> None:
         """Drop those that are too old, and of the others the oldest ones that nobody wants any more."""
@@ -235,6 +262,10 @@ class WarmPool:
             retired += [waiting for waiting in self._waiting if waiting.until > now][:excess]
         self.counts.aged += len(retired)
         self._drop(retired)
+
+    def _drop_unused(self, those: list[_Waiting]) -> None:
+        self.counts.dropped += len(those)
+        self._drop(those)
 
     def _drop(self, those: list[_Waiting]) -> None:
         for waiting in those:
