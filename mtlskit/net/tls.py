@@ -10,7 +10,7 @@ and take the plain text out; we write plain text in, take the ciphertext, and se
 * has no hidden plain text: after `read_into` has returned less than it was offered, OpenSSL holds nothing that a
   selector would not tell us about,
 * has no write to be retried with the identical bytes: what the kernel does not take is ciphertext, which we hold, and
-* can close one direction safely. `SSLObject.unwrap` calls SSL_shutdown twice, and the second call reads; on a socket
+* can close one direction safely. Closing calls SSL_shutdown twice, and the second call reads; on a socket
   that read swallows application data in flight, over a BIO that we know to be drained it finds nothing to swallow.
 
 `TlsEngine` does no I/O and is what the relay drives from its thread. `TlsConnection` drives one from a trio task
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import sys
 from contextlib import suppress
 from typing import Any
 
@@ -33,22 +32,26 @@ __all__ = ["READ_SIZE", "TlsConnection", "TlsEngine"]
 READ_SIZE = 65536
 """Bytes asked of the kernel at once while a connection is set up: four full TLS records, more than a login needs."""
 
+_BITE = 512
+"""Bytes fed at once during a handshake. A memory BIO never gets smaller again, and most connections never see a larger
+message than the server's certificates: fed whole, these would cost every idle connection 2 KiB for good."""
+
 
 class TlsEngine:
     """One TLS connection between two byte queues. Not thread-safe; owned by one task or thread at a time."""
 
-    __slots__ = ("_incoming", "_object", "_tls", "closed", "failure", "outgoing", "unsent")
+    __slots__ = ("_incoming", "_tls", "closed", "failure", "outgoing", "unsent")
 
     def __init__(self, context: ssl.SSLContext, *, server_hostname: str | None = None, server_side: bool = False):
         self._incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         """Ciphertext that waits for `take`; key updates and alerts arise while reading."""
-        self._object = context.wrap_bio(
+        wrapper = context.wrap_bio(
             self._incoming, self.outgoing, server_side=server_side, server_hostname=server_hostname
         )
-        # One layer below `SSLObject`, whose read, write and pending only pass the call on: for a small message that
-        # would be a twentieth of its cost.
-        self._tls: Any = self._object._sslobj  # type: ignore[attr-defined]  # not in typeshed; there since Python 3.5
+        # One layer below `SSLObject`, which only passes the calls on: for a small message that would be a twentieth of
+        # its cost, and the wrapper itself a hundredth of an idle connection's memory.
+        self._tls: Any = wrapper._sslobj  # type: ignore[attr-defined]  # not in typeshed; there since Python 3.5
         self.closed = False
         """The peer has sent close_notify: a clean end of its direction (RFC 8446 section 6.1)."""
         self.failure: ssl.SSLError | None = None
@@ -56,16 +59,24 @@ class TlsEngine:
         self.unsent = b""
         """Ciphertext that was taken from the engine and that the kernel has not taken yet."""
 
-    def handshake(self) -> bool:
-        """Go on with the handshake; True when it is done. Ciphertext may be waiting in `take` either way.
+    def handshake(self, ciphertext: bytes = b"") -> bool:
+        """Go on with the handshake, with what the peer sent; True when it is done.
 
-        Raises `ssl.SSLError`; an alert for the peer may then still be waiting in `take`.
+        Ciphertext may be waiting in `take` either way. Raises `ssl.SSLError`; an alert for the peer may then still be
+        waiting there.
         """
-        try:
-            self._object.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        return True
+        rest = memoryview(ciphertext)
+        while True:
+            self._incoming.write(rest[:_BITE])
+            rest = rest[_BITE:]
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                if not rest:
+                    return False
+            else:
+                self._incoming.write(rest)
+                return True
 
     def feed(self, ciphertext: bytes | memoryview) -> None:
         """Hand in what the peer sent."""
@@ -125,34 +136,32 @@ class TlsEngine:
     def close_write(self) -> None:
         """Queue a close_notify. Reading goes on; everything fed must have been read first (see the module's text)."""
         with suppress(ssl.SSLError):
-            self._object.unwrap()
+            self._tls.shutdown()
 
     def peer_certificate(self) -> bytes | None:
         """The peer's leaf certificate, DER."""
-        return self._object.getpeercert(binary_form=True)
+        certificate: bytes | None = self._tls.getpeercert(True)
+        return certificate
 
     def presented_certificate(self) -> bytes | None:
         """The leaf that the peer has sent, DER, verified or not: what to name when the handshake was refused.
 
         None where there is none, and where OpenSSL (before 3.0) does not keep what it has not verified.
         """
-        if sys.version_info >= (3, 13):
-            chain = self._object.get_unverified_chain()
-            return chain[0] if chain else None
-        # The method is there since Python 3.10, under its later name but one object deeper.
-        private: Any = self._object
-        certificates = private._sslobj.get_unverified_chain()
+        # `SSLObject` has it since Python 3.13; down here it is there since 3.10.
+        certificates = self._tls.get_unverified_chain()
         return ssl.PEM_cert_to_DER_cert(certificates[0].public_bytes()) if certificates else None
 
     @property
     def version(self) -> str:
         """For instance ``TLSv1.3``."""
-        return self._object.version() or "none"
+        return self._tls.version() or "none"
 
     @property
     def alpn(self) -> str | None:
         """The application protocol agreed on (RFC 7301), if any."""
-        return self._object.selected_alpn_protocol()
+        name: str | None = self._tls.selected_alpn_protocol()
+        return name
 
 
 class TlsConnection:
@@ -173,9 +182,10 @@ class TlsConnection:
         Raises `ssl.SSLError`, `OSError`, or `ssl.SSLEOFError` when the peer closes midway.
         """
         engine = self.engine
+        data = b""
         while True:
             try:
-                done = engine.handshake()
+                done = engine.handshake(data)
             except ssl.SSLError:
                 engine.unsent += engine.take()
                 with suppress(OSError):
@@ -188,7 +198,6 @@ class TlsConnection:
             data = await self.socket.recv(READ_SIZE)
             if not data:
                 raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed the connection during the TLS handshake")
-            engine.feed(data)
 
     async def send_all(self, plain: bytes) -> None:
         """Encrypt and send all of `plain`."""

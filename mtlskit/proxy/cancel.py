@@ -7,32 +7,32 @@ noted with the route they came over for as long as their session lives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from mtlskit.net.dial import Route
 
-__all__ = ["CancelKeys", "TokenBucket"]
+__all__ = ["CancelKey", "CancelKeys", "TokenBucket"]
+
+CancelKey: TypeAlias = tuple[int, bytes]
+"""The process id and the secret of BackendKeyData."""
 
 
 class CancelKeys:
     """The keys of the sessions that are alive. Secrets are compared, never shown."""
 
     def __init__(self) -> None:
-        self._routes: dict[tuple[int, bytes], Route] = {}
+        self._routes: dict[CancelKey, Route] = {}
 
-    @contextmanager
-    def noted(self, process_id: int, secret: bytes, route: Route) -> Iterator[None]:
-        """Remember a key while the block lasts."""
-        key = (process_id, secret)
+    def note(self, key: CancelKey, route: Route) -> None:
+        """Remember a key, until `forget` is called with the same."""
         self._routes[key] = route
-        try:
-            yield
-        finally:
-            # A server that hands out a key again has ended its first owner; only the newest note is removed.
-            if self._routes.get(key) is route:
-                del self._routes[key]
+
+    def forget(self, key: CancelKey, route: Route) -> None:
+        """Its session has ended."""
+        # A server that hands out a key again has ended its first owner; only the newest note is removed.
+        if self._routes.get(key) is route:
+            del self._routes[key]
 
     def route_of(self, process_id: int, secret: bytes) -> Route | None:
         """Where the owner of this key lives, if it is one of ours."""

@@ -1,4 +1,4 @@
-"""A session in the hands of the relay, and what the log is told of its end: how it came, and whose fault it was."""
+"""What the log is told of a session's end: how it came, and whose fault it was."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import trio
 
 from mtlskit.errors import Code, UpstreamError, UpstreamLost
 from mtlskit.net.faults import tcp_fault
-from mtlskit.net.relay import Ending, HandOver, Outcome, Relay
+from mtlskit.net.relay import Ending, Outcome
 from mtlskit.proxy.events import SessionBroken, SessionClosed, SessionCrashed, SessionCut, described
 from mtlskit.telemetry import Emit
 from mtlskit.wire.alerts import meaning_of
 
-__all__ = ["SessionFacts", "relayed", "tell_ending"]
+__all__ = ["SessionFacts", "tell_cut", "tell_ending"]
 
 _UPSTREAMS_FAULT = frozenset({Ending.UPSTREAM_ALERT, Ending.UPSTREAM_LOST})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SessionFacts:
     """Who was connected to what, and since when (trio's clock). `user` and `database` are empty without a protocol."""
 
@@ -35,23 +35,18 @@ class SessionFacts:
     """What had been forwarded before the relay began: the login."""
 
 
-async def relayed(relay: Relay, handover: HandOver, emit: Emit, facts: SessionFacts) -> None:
-    """Let the relay move a session until it ends, and tell how it did."""
-    try:
-        outcome = await relay.run(handover)
-    except trio.Cancelled:
-        emit(
-            SessionCut(
-                tunnel=facts.tunnel,
-                client=facts.client,
-                user=facts.user,
-                database=facts.database,
-                upstream=facts.upstream,
-                seconds=trio.current_time() - facts.began,
-            )
+def tell_cut(emit: Emit, facts: SessionFacts) -> None:
+    """Tell that a session was ended because the proxy stops."""
+    emit(
+        SessionCut(
+            tunnel=facts.tunnel,
+            client=facts.client,
+            user=facts.user,
+            database=facts.database,
+            upstream=facts.upstream,
+            seconds=trio.current_time() - facts.began,
         )
-        raise
-    tell_ending(emit, facts, outcome)
+    )
 
 
 def tell_ending(emit: Emit, facts: SessionFacts, outcome: Outcome) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from mtlskit.config.values import Endpoint, TunnelConfig
+from mtlskit.config.values import Endpoint, TunnelConfig, TunnelKind
 from mtlskit.net.dial import Dialler, Upstream
 from mtlskit.net.identity import IdentitySnapshot
-from mtlskit.net.relay import Relay
+from mtlskit.net.relay import RelayPolicy
 from mtlskit.net.warm import WarmPool
 from mtlskit.proxy.cancel import CancelKeys, TokenBucket
+from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import UpstreamSkipped, described
 from mtlskit.telemetry import Emit
 
@@ -23,7 +25,7 @@ class TunnelParts:
     config: TunnelConfig
     dialler: Dialler
     identity: IdentitySnapshot
-    relay: Relay
+    established: Established
     emit: Emit
     cancel_keys: CancelKeys
     warm: WarmPool | None = None
@@ -33,6 +35,16 @@ class TunnelParts:
     """Cancel requests with keys that are not ours: each costs a TLS handshake with every address of the upstream."""
     skipped: set[Endpoint] = field(default_factory=set)
     """Endpoints that have been told of as failing, and have not worked since."""
+
+    @cached_property
+    def policy(self) -> RelayPolicy:
+        """How the sessions end."""
+        linger = self.config.timeouts.linger
+        if self.config.kind is TunnelKind.POSTGRES:
+            # PostgreSQL ends both directions at once, and its messages carry their own lengths and their own end.
+            return RelayPolicy(linger=linger, upstream_end_is_final=True)
+        # Only TLS knows whether the bytes were all of them: a cut-off stream must not look like a finished one.
+        return RelayPolicy(linger=linger, ragged_end_resets=True)
 
     async def dial(self) -> Upstream:
         """Connect to the first endpoint that takes us; the log hears of those that did not. Raises UpstreamError."""

@@ -7,7 +7,6 @@ is refused in the protocol, after the start-up packet has been read, because onl
 from __future__ import annotations
 
 import ssl
-from contextlib import ExitStack
 from dataclasses import replace
 
 import trio
@@ -15,10 +14,10 @@ import trio
 from mtlskit.errors import ClientError, ClientLimitReached, ClientTooSlow, Code, MtlskitError, UpstreamError
 from mtlskit.net.dial import Route, Upstream
 from mtlskit.net.faults import tcp_fault, tls_fault
-from mtlskit.net.relay import HandOver, RelayPolicy
+from mtlskit.net.relay import HandOver
 from mtlskit.net.tls import detach
 from mtlskit.proxy.answers import as_error_response, part_with
-from mtlskit.proxy.endings import SessionFacts, relayed
+from mtlskit.proxy.endings import SessionFacts, tell_cut
 from mtlskit.proxy.events import (
     CancelFailed,
     CancelForwarded,
@@ -32,6 +31,7 @@ from mtlskit.proxy.events import (
 )
 from mtlskit.proxy.login import Login
 from mtlskit.proxy.parts import TunnelParts
+from mtlskit.proxy.stay import Stay
 from mtlskit.wire.postgres.login import BackendKeyReceived, LoginEvent, LoginFinished
 from mtlskit.wire.postgres.startup import CancelRequested, EncryptionRequested, StartupReader, StartupReceived
 
@@ -48,25 +48,25 @@ _SHOWN_ERROR = 1000
 
 
 class PostgresSession:
-    """One client. `serve` owns the socket and closes it."""
+    """One client. `serve` owns the socket."""
 
-    def __init__(self, parts: TunnelParts, sock: trio.socket.SocketType, peer: str) -> None:
+    def __init__(self, parts: TunnelParts, sock: trio.socket.SocketType, peer: str, stay: Stay) -> None:
         self._parts = parts
         self._sock = sock
         self._peer = peer
         self._user = ""
         self._database = ""
         self._wanted_tls = False
-        self._keys = ExitStack()
+        self._stay = stay
         self._answerable = True
         """An ErrorResponse of ours may be sent: the client is not in the middle of a message of the server's."""
 
     async def serve(self, refusal: ClientError | None) -> None:
-        """Serve the client until it or the server ends the session. `refusal`: it may not come in, and is told why.
+        """Bring the client to its session, or close its socket. `refusal`: it may not come in, and is told why.
 
         Raises nothing of ours: every failure has been told to the client and to the log.
         """
-        with self._sock, self._keys:
+        with self._sock:
             try:
                 reader = StartupReader()
                 opening = await self._read_opening(reader)
@@ -150,7 +150,7 @@ class PostgresSession:
     async def _converse(
         self, upstream: Upstream, packet: bytes, pipelined: bytes, began: float, *, warm: bool
     ) -> bytes | None:
-        """One session on one connection, which is closed in the end.
+        """One session on one connection, which is handed over or closed.
 
         Not None: a connection made in advance was dead, and what to send after the packet on a fresh one.
         """
@@ -165,6 +165,7 @@ class PostgresSession:
                 return None
             if login.replay:
                 return login.unsent
+            facts = replace(facts, bytes_up=login.bytes_up, bytes_down=login.bytes_down)
             await self._hand_over(upstream, login, facts)
             return None
         finally:
@@ -184,17 +185,14 @@ class PostgresSession:
         return login
 
     async def _hand_over(self, upstream: Upstream, login: Login, facts: SessionFacts) -> None:
+        try:
+            await trio.lowlevel.checkpoint()  # see `Established.take_over`
+        except trio.Cancelled:
+            tell_cut(self._parts.emit, facts)
+            raise
         sock, engine = upstream.tls.detach()
-        handover = HandOver(
-            client=detach(self._sock),
-            upstream=sock,
-            engine=engine,
-            to_client=login.to_client,
-            # PostgreSQL ends both directions at once, and its messages carry their own lengths and their own end.
-            policy=RelayPolicy(linger=self._parts.config.timeouts.linger, upstream_end_is_final=True),
-        )
-        facts = replace(facts, bytes_up=login.bytes_up, bytes_down=login.bytes_down)
-        await relayed(self._parts.relay, handover, self._parts.emit, facts)
+        handover = HandOver(detach(self._sock), sock, engine, login.to_client, self._parts.policy)
+        self._parts.established.take_over(handover, facts, self._stay)
 
     def _tell_opened(self, facts: SessionFacts, tls: str, *, warm: bool) -> None:
         self._parts.emit(
@@ -212,9 +210,7 @@ class PostgresSession:
     def _note(self, event: LoginEvent, route: Route) -> None:
         match event:
             case BackendKeyReceived(process_id, secret):
-                # One key a session, the last one: a server that repeats itself must not fill our memory.
-                self._keys.close()
-                self._keys.enter_context(self._parts.cancel_keys.noted(process_id, secret, route))
+                self._stay.note_key((process_id, secret), route)
             case LoginFinished(ready=False, error=error) if error is not None:
                 self._parts.emit(
                     LoginRefused(

@@ -17,6 +17,7 @@ from mtlskit.config.values import MOST_WARM, ProxyConfig
 from mtlskit.errors import Code, ConfigError, MtlskitError
 from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmBudget
+from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import DrainFinished, DrainStarted, ReadyFileKept, TunnelFailed, described
 from mtlskit.proxy.hangup import Terminals
 from mtlskit.proxy.limits import raise_descriptor_limit
@@ -151,8 +152,10 @@ async def run_proxy(
     raise_descriptor_limit()
     failure: MtlskitError | None = None
     async with Relay() as relay, trio.open_nursery() as nursery:
+        established = Established(relay, emit)
+        nursery.start_soon(established.run)
         budget = WarmBudget(MOST_WARM)
-        proxy = Proxy([Tunnel(tunnel, relay, emit, budget) for tunnel in config.tunnels], nursery, emit)
+        proxy = Proxy([Tunnel(tunnel, established, emit, budget) for tunnel in config.tunnels], nursery, emit)
         try:
             if handle_signals:
                 await nursery.start(_steer, proxy)

@@ -35,14 +35,13 @@ class Seats:
         """Whether another client could not even stand."""
         return self.seated + self.standing >= self._seats + self._standing_room
 
-    @contextmanager
-    def seat(self) -> Iterator[None]:
-        """Hold a seat while the block lasts."""
+    def take(self) -> None:
+        """Take a seat; whoever does has seen that one is free."""
         self.seated += 1
-        try:
-            yield
-        finally:
-            self.seated -= 1
+
+    def give_back(self) -> None:
+        """Free a seat that was taken."""
+        self.seated -= 1
 
     @contextmanager
     def stand(self) -> Iterator[bool]:

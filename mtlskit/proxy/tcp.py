@@ -5,25 +5,27 @@ from __future__ import annotations
 import trio
 
 from mtlskit.errors import ClientError, MtlskitError
-from mtlskit.net.relay import HandOver, RelayPolicy
+from mtlskit.net.relay import HandOver
 from mtlskit.net.tls import detach
-from mtlskit.proxy.endings import SessionFacts, relayed
+from mtlskit.proxy.endings import SessionFacts, tell_cut
 from mtlskit.proxy.events import ClientRefused, SessionFailed, SessionOpened, described
 from mtlskit.proxy.parts import TunnelParts
+from mtlskit.proxy.stay import Stay
 
 __all__ = ["TcpSession"]
 
 
 class TcpSession:
-    """One client. `serve` owns the socket and closes it. There is no protocol to answer in: the log says why."""
+    """One client. `serve` owns the socket. There is no protocol to answer in: the log says why."""
 
-    def __init__(self, parts: TunnelParts, sock: trio.socket.SocketType, peer: str) -> None:
+    def __init__(self, parts: TunnelParts, sock: trio.socket.SocketType, peer: str, stay: Stay) -> None:
         self._parts = parts
         self._sock = sock
         self._peer = peer
+        self._stay = stay
 
     async def serve(self, refusal: ClientError | None) -> None:
-        """Serve the client until the session ends. Raises nothing of ours."""
+        """Bring the client to its session, or close its socket. Raises nothing of ours."""
         name = self._parts.config.name
         with self._sock:
             try:
@@ -43,7 +45,12 @@ class TcpSession:
         facts = SessionFacts(name, self._peer, route, began)
         tls = upstream.tls.engine.version
         parts.emit(SessionOpened(tunnel=name, client=self._peer, user="", database="", upstream=route, tls=tls))
+        try:
+            await trio.lowlevel.checkpoint()  # see `Established.take_over`
+        except trio.Cancelled:
+            tell_cut(parts.emit, facts)
+            upstream.tls.close()
+            raise
         sock, engine = upstream.tls.detach()
-        # Only TLS knows whether the bytes were all of them: a cut-off stream must not look like a finished one.
-        policy = RelayPolicy(linger=parts.config.timeouts.linger, ragged_end_resets=True)
-        await relayed(parts.relay, HandOver(detach(self._sock), sock, engine, policy=policy), parts.emit, facts)
+        handover = HandOver(detach(self._sock), sock, engine, policy=parts.policy)
+        parts.established.take_over(handover, facts, self._stay)

@@ -21,9 +21,9 @@ from mtlskit.net.dial import POSTGRES_ALPN, Dialler
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.net.listen import Listener, open_listeners
 from mtlskit.net.peer import Peer, identify
-from mtlskit.net.relay import Relay
 from mtlskit.net.warm import Outage, WarmBudget, WarmPool
 from mtlskit.proxy.cancel import CancelKeys
+from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import (
     ClientLeft,
     IdentityKept,
@@ -42,6 +42,7 @@ from mtlskit.proxy.front_door import FrontDoor
 from mtlskit.proxy.parts import TunnelParts
 from mtlskit.proxy.postgres import PostgresSession
 from mtlskit.proxy.seats import Seats
+from mtlskit.proxy.stay import Stay
 from mtlskit.proxy.tcp import TcpSession
 from mtlskit.telemetry import Emit
 
@@ -62,13 +63,13 @@ class TunnelState(StrEnum):
 class Tunnel:
     """One tunnel of the configuration. Its tasks live in the nursery that `start` is given."""
 
-    def __init__(self, config: TunnelConfig, relay: Relay, emit: Emit, budget: WarmBudget) -> None:
+    def __init__(self, config: TunnelConfig, established: Established, emit: Emit, budget: WarmBudget) -> None:
         self.config = config
         self.state = TunnelState.NEW
         self.failure: MtlskitError | None = None
         self.sessions = 0
         self.addresses: tuple[ListenAddress, ...] = ()
-        self._relay = relay
+        self._established = established
         self._emit = emit
         self._budget = budget
         self._listener: Listener | None = None
@@ -99,7 +100,7 @@ class Tunnel:
             raise
         dialler = Dialler(config.kind, config.upstream, config.negotiation, config.pins, config.timeouts.dial)
         self._door = door
-        self._parts = TunnelParts(config, dialler, identity, self._relay, self._emit, self._cancel_keys)
+        self._parts = TunnelParts(config, dialler, identity, self._established, self._emit, self._cancel_keys)
         if config.warm:
             self._parts.warm = WarmPool(self._parts.dial, config.warm, self._budget, self._tell_outage)
             nursery.start_soon(self._keep_warm, self._parts.warm)
@@ -237,15 +238,20 @@ class Tunnel:
         self.sessions += 1
         if self.sessions == 1:
             self._idle = trio.Event()
+        stay = Stay(self._cancel_keys, self._one_less)
         try:
-            await self._admit(sock)
+            await self._admit(sock, stay)
         finally:
-            sock.close()
-            self.sessions -= 1
-            if not self.sessions:
-                self._idle.set()
+            if not stay.established:
+                sock.close()
+                stay.end()
 
-    async def _admit(self, sock: trio.socket.SocketType) -> None:
+    def _one_less(self) -> None:
+        self.sessions -= 1
+        if not self.sessions:
+            self._idle.set()
+
+    async def _admit(self, sock: trio.socket.SocketType, stay: Stay) -> None:
         door, parts = self._door, self._parts
         if door is None or parts is None:  # not started: nobody gets here
             return
@@ -256,18 +262,18 @@ class Tunnel:
             self._emit(ClientLeft(tunnel=self.config.name, client="a client"))
             return
         try:
-            await self._serve_client(sock, peer, door, parts)
+            await self._serve_client(sock, stay, peer, door, parts)
         except Exception:  # noqa: BLE001 - a fault of ours ends one session and is told; the tunnel goes on
             self._emit(SessionCrashed(tunnel=self.config.name, client=str(peer), traceback=traceback.format_exc()))
 
     async def _serve_client(
-        self, sock: trio.socket.SocketType, peer: Peer, door: FrontDoor, parts: TunnelParts
+        self, sock: trio.socket.SocketType, stay: Stay, peer: Peer, door: FrontDoor, parts: TunnelParts
     ) -> None:
-        session = (TcpSession if self.config.kind is TunnelKind.TCP else PostgresSession)(parts, sock, str(peer))
+        session = (TcpSession if self.config.kind is TunnelKind.TCP else PostgresSession)(parts, sock, str(peer), stay)
         refusal = self._refusal(door, peer)
         if refusal is None:
-            with self._seats.seat():
-                await session.serve(None)
+            stay.sit(self._seats)
+            await session.serve(None)
             return
         with self._seats.stand() as heard:
             if heard:

@@ -230,7 +230,7 @@ def _accepts(snapshot: IdentitySnapshot, server: ssl.SSLContext) -> tuple[bool, 
         done = ours.handshake() & theirs.handshake()
         theirs.feed(ours.take())
         ours.feed(theirs.take())
-    return True, len(theirs._object._sslobj.get_unverified_chain())  # type: ignore[attr-defined]
+    return True, len(theirs._tls.get_unverified_chain())
 
 
 @pytest.fixture

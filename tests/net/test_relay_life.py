@@ -22,7 +22,7 @@ from mtlskit.net.relay.thread import SWITCH_INTERVAL
 from mtlskit.net.relay.watcher import SelectorWatcher, Watcher
 from mtlskit.proxy.limits import raise_descriptor_limit
 from tests.net.conftest import WatcherFactory, select_watcher
-from tests.support.relay_peers import Session, Sessions, fill, read_exactly, together
+from tests.support.relay_peers import Session, Sessions, fill, moved, read_exactly, together
 from tests.support.turns import Watch
 
 RESETS = RelayPolicy(ragged_end_resets=True)
@@ -51,7 +51,7 @@ async def test_hundreds_of_sessions_leave_no_descriptor_behind(
     async def one(relay: Relay, index: int) -> None:
         with closing_all(session := sessions.tls() if index % 10 == 0 else sessions.plain()):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(relay.run, session.handover)
+                nursery.start_soon(moved, relay, session.handover)
                 if index % 3:
                     nursery.cancel_scope.cancel()
                 else:
@@ -91,7 +91,7 @@ async def test_stopping_ends_the_sessions_that_are_open(
     async with trio.open_nursery() as nursery, Relay(watcher_factory=watcher_factory) as relay:
 
         async def run(handover: HandOver) -> None:
-            outcomes.append(await relay.run(handover))
+            outcomes.append(await moved(relay, handover))
 
         for session in open_ones:
             nursery.start_soon(run, session.handover)
@@ -113,7 +113,7 @@ async def test_a_session_for_a_relay_that_has_stopped_is_closed(
     async with Relay(watcher_factory=watcher_factory) as relay:
         pass
     session = sessions.plain()
-    outcome = await relay.run(session.handover)
+    outcome = await moved(relay, session.handover)
     assert outcome.ending is Ending.ABORTED
     assert session.client.recv(1) == session.upstream.recv(1) == b""
 
@@ -124,7 +124,7 @@ async def test_a_session_that_comes_while_the_relay_stops_is_closed(
     session = sessions.plain()
     async with trio.open_nursery() as nursery, Relay(watcher_factory=watcher_factory) as relay:
         relay._submit(relay._stop)
-        nursery.start_soon(relay.run, session.handover)
+        nursery.start_soon(moved, relay, session.handover)
         await trio.testing.wait_all_tasks_blocked()
     assert session.client.recv(1) == session.upstream.recv(1) == b""
 
@@ -132,10 +132,10 @@ async def test_a_session_that_comes_while_the_relay_stops_is_closed(
 async def test_cancelling_ends_the_session_and_waits_until_it_is_closed(relay: Relay, sessions: Sessions) -> None:
     session, other = sessions.tls(), sessions.plain()
     async with trio.open_nursery() as outer:
-        outer.start_soon(relay.run, other.handover)
+        outer.start_soon(moved, relay, other.handover)
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(relay.run, session.handover)
+                nursery.start_soon(moved, relay, session.handover)
                 await together(lambda: session.upstream.sendall(b"up"), lambda: read_exactly(session.client, 2))
                 scope.cancel()
         assert session.handover.client.fileno() == session.handover.upstream.fileno() == -1
@@ -147,7 +147,7 @@ async def test_cancelled_before_it_begins(relay: Relay, sessions: Sessions) -> N
     session = sessions.plain()
     with trio.CancelScope() as scope:
         scope.cancel()
-        await relay.run(session.handover)
+        await moved(relay, session.handover)
     assert scope.cancelled_caught
     assert session.handover.client.fileno() == -1
 
@@ -169,11 +169,11 @@ async def test_the_switch_interval_is_short_while_a_relay_runs(watcher_factory: 
 
 async def _one_fails_and_the_other_goes_on(relay: Relay, bad: Session[Any], good: Session[socket.socket]) -> Outcome:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(relay.run, good.handover)
+        nursery.start_soon(moved, relay, good.handover)
         await together(lambda: _echo(good))
         bad.client.sendall(b"boom")
         with trio.fail_after(30):
-            outcome = await relay.run(bad.handover)
+            outcome = await moved(relay, bad.handover)
         await together(lambda: _echo(good))
         nursery.cancel_scope.cancel()
     assert bad.handover.client.fileno() == bad.handover.upstream.fileno() == -1
@@ -240,7 +240,7 @@ async def test_a_descriptor_that_is_too_high_for_select(sessions: Sessions) -> N
 def test_the_session_that_select_cannot_watch_ends_and_not_the_newest(sessions: Sessions) -> None:
     relay = Relay(watcher_factory=select_watcher)
     bad, good = sessions.plain(), sessions.plain()
-    pairs = [Pair(session.handover, lambda: None) for session in (bad, good)]
+    pairs = [Pair(session.handover, lambda pair: None) for session in (bad, good)]
     for pair in pairs:
         relay._start(pair)
     bad.handover.client.close()  # a descriptor that select() refuses
@@ -272,7 +272,7 @@ async def test_nothing_turns_while_nothing_happens(relay: Relay, sessions: Sessi
     gone = sessions.plain(buffers=4096)
     async with trio.open_nursery() as nursery:
         for session in (idle, half, other_half, gone):
-            nursery.start_soon(relay.run, session.handover)
+            nursery.start_soon(moved, relay, session.handover)
         await trio.testing.wait_all_tasks_blocked()
 
         def look() -> None:
@@ -307,7 +307,7 @@ def _take_down(relay: Relay) -> None:
 
 def test_an_interactive_session_beside_bulk_ones_moves_in_every_turn(by_hand: Relay, sessions: Sessions) -> None:
     bulk, interactive = [sessions.plain() for _ in range(3)], sessions.plain()
-    pairs = [Pair(session.handover, lambda: None) for session in (*bulk, interactive)]
+    pairs = [Pair(session.handover, lambda pair: None) for session in (*bulk, interactive)]
     for pair in pairs:
         by_hand._start(pair)
     for number in range(20):
@@ -337,8 +337,8 @@ async def test_a_fault_of_the_thread_itself_frees_everybody(
     async with Relay() as relay:
         relay._submit(die)
         with trio.fail_after(30):
-            outcome = await relay.run(session.handover)
+            outcome = await moved(relay, session.handover)
             await trio.to_thread.run_sync(relay._thread.join)
-            assert (await relay.run(late.handover)).ending is Ending.ABORTED
+            assert (await moved(relay, late.handover)).ending is Ending.ABORTED
     assert outcome.ending is Ending.ABORTED
     assert seen == [ZeroDivisionError]

@@ -162,7 +162,7 @@ def nagged() -> Iterator[tuple[Pair, socket.socket, socket.socket]]:
     for sock in (client, upstream):
         sock.setblocking(False)
     engine = cast(TlsEngine, _Nagging(bytes(100_000)))
-    yield Pair(HandOver(client, upstream, engine), lambda: None), far_client, far_upstream
+    yield Pair(HandOver(client, upstream, engine), lambda pair: None), far_client, far_upstream
     for sock in (client, upstream, far_client, far_upstream):
         sock.close()
 
@@ -200,7 +200,7 @@ def test_a_close_notify_that_the_kernel_takes_in_parts_goes_before_the_fin() -> 
     with client, far_client, upstream, far_upstream:
         client.setblocking(False)
         upstream.setblocking(False)
-        pair = Pair(HandOver(client, upstream, cast(TlsEngine, _Nagging(bytes(2_000_000)))), lambda: None)
+        pair = Pair(HandOver(client, upstream, cast(TlsEngine, _Nagging(bytes(2_000_000)))), lambda pair: None)
         far_client.shutdown(socket.SHUT_WR)
         pair.on_readable(pair.client, Buffers())
         assert pair.upstream.held

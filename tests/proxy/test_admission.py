@@ -140,16 +140,17 @@ async def test_a_unix_socket_serves_its_owner(papers: Papers, tmp_path: Path) ->
 @pytest.mark.parametrize(("seats", "room"), [(0, 0), (2, 1)])
 def test_seats_and_standing_room_are_counted_apart(seats: int, room: int) -> None:
     places = Seats(seats, room)
-    taken = [places.seat() for _ in range(seats)]
-    for seat in taken:
+    for _ in range(seats):
         assert places.free
-        seat.__enter__()
+        places.take()
     assert not places.free
     standing = [places.stand() for _ in range(room)]
     assert [stand.__enter__() for stand in standing] == [True] * room
     assert places.crowded
     with places.stand() as heard:
         assert not heard
-    for held in [*taken, *standing]:
-        held.__exit__(None, None, None)
+    for stand in standing:
+        stand.__exit__(None, None, None)
+    for _ in range(seats):
+        places.give_back()
     assert (places.seated, places.standing, places.free) == (0, 0, seats > 0)

@@ -242,17 +242,20 @@ def test_keys_belong_to_the_newest_route() -> None:
     keys = CancelKeys()
     endpoint = Endpoint("db", 5432)
     old, new = Route(endpoint, "192.0.2.1", 5432), Route(endpoint, "192.0.2.2", 5432)
-    with keys.noted(1, b"abcd", new):
-        with keys.noted(1, b"abcd", old):
-            assert keys.route_of(1, b"abcd") is old
-        assert keys.route_of(1, b"abcd") is None
-    with keys.noted(1, b"abcd", old):
-        ending = keys.noted(1, b"abcd", new)
-        ending.__enter__()
+    key = (1, b"abcd")
+    keys.note(key, new)
+    keys.note(key, old)
+    assert keys.route_of(1, b"abcd") is old
+    keys.forget(key, old)
+    assert keys.route_of(1, b"abcd") is None
+    keys.forget(key, new)
+    keys.note(key, old)
+    keys.note(key, new)
+    keys.forget(key, old)
     assert keys.route_of(1, b"abcd") is new
     assert keys.routes() == {new}
     assert keys.route_of(1, b"abcX") is None
-    ending.__exit__(None, None, None)
+    keys.forget(key, new)
     assert len(keys) == 0
 
 

@@ -21,6 +21,7 @@ from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmBudget
 from mtlskit.proxy import tunnel as tunnel_module
+from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import (
     ClientLeft,
     ClientRefused,
@@ -226,7 +227,7 @@ async def test_a_reload_during_the_drain_opens_no_door(own_papers: Papers, paper
 async def test_a_door_that_was_closed_while_it_was_being_opened_stays_closed(papers: Papers) -> None:
     events = EventLog()
     async with Relay() as relay, trio.open_nursery() as nursery, nobody_listens() as endpoint:
-        served = Tunnel(tunnel(papers, endpoint), relay, events, WarmBudget(0))
+        served = Tunnel(tunnel(papers, endpoint), Established(relay, events), events, WarmBudget(0))
         served.close_door()
         await served.start(nursery)
         assert (served.state, served.addresses) == (TunnelState.DRAINING, ())

@@ -105,12 +105,27 @@ def fill(sock: socket.socket, most: int) -> int:
     return sent
 
 
+async def moved(relay: Relay, handover: HandOver) -> Outcome:
+    """Let the relay move a session until it ends. Cancelling aborts it, and waits until its sockets are closed."""
+    token = trio.lowlevel.current_trio_token()
+    finished = trio.Event()
+    pair = relay.begin(handover, lambda pair: token.run_sync_soon(finished.set))
+    try:
+        await finished.wait()
+    finally:
+        if not finished.is_set():
+            relay.abort(pair)
+            with trio.CancelScope(shield=True):
+                await finished.wait()
+    return pair.outcome
+
+
 async def relayed(relay: Relay, session: Session[Any], *actions: Callable[[], Any]) -> list[Any]:
     """Relay a session while the actions run in threads: its outcome, then their results."""
     outcome: list[Outcome] = []
 
     async def run() -> None:
-        outcome.append(await relay.run(session.handover))
+        outcome.append(await moved(relay, session.handover))
 
     with trio.fail_after(2 * DEADLINE):
         async with trio.open_nursery() as nursery:

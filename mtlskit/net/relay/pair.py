@@ -85,7 +85,7 @@ class End:
         self.sock = sock
         self.fd = sock.fileno()
         self.engine = engine
-        self.held = memoryview(held)
+        self.held = memoryview(held) if held else _NOTHING
         """Bytes on their way to this socket that its kernel has not taken. Nobody else writes to this memory."""
         self.mask = 0
         """The events that are watched for this socket."""
@@ -119,7 +119,7 @@ class Pair:
         "upstream",
     )
 
-    def __init__(self, handover: HandOver, on_finished: Callable[[], None]):
+    def __init__(self, handover: HandOver, on_finished: Callable[[Pair], None]):
         engine = handover.engine
         self.client = End(self, handover.client, None, handover.to_client)
         self.upstream = End(self, handover.upstream, engine, b"" if engine is None else engine.unsent)

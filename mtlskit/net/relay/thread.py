@@ -1,8 +1,8 @@
 """The thread that moves the bytes of all established sessions, and its door from trio.
 
 One watcher (`mtlskit.net.relay.watcher`) looks after the sockets of every `Pair`. Trio tasks never touch them: they
-send commands (start, abort, stop) through a queue and a wake-up socket, and are told through
-`TrioToken.run_sync_soon` when their session has finished.
+send commands (start, abort, stop) through a queue and a wake-up socket, and are called back
+when a session has finished.
 
 The GIL is shared with trio's thread. A thread that computes keeps it for the *switch interval*, 5 ms by default, and a
 relay that becomes runnable meanwhile waits that long; so the interval is shortened while a relay runs.
@@ -29,7 +29,7 @@ from typing import Self
 import trio
 
 from mtlskit.net.relay.pair import Buffers, End, Pair
-from mtlskit.net.relay.terms import HandOver, Outcome
+from mtlskit.net.relay.terms import HandOver
 from mtlskit.net.relay.watcher import READ, WRITE, Watcher, default_watcher
 
 __all__ = ["SWITCH_INTERVAL", "Relay"]
@@ -91,29 +91,19 @@ class Relay:
         """How many sessions are being moved now."""
         return len(self._pairs)
 
-    async def run(self, handover: HandOver) -> Outcome:
-        """Move one session until it ends. The sockets belong to the relay from this call on, whatever happens.
+    def begin(self, handover: HandOver, on_finished: Callable[[Pair], None]) -> Pair:
+        """Move a session from now on. The sockets belong to the relay, whatever happens.
 
-        Cancelling aborts the session and waits until its sockets are closed.
+        `on_finished` is called in the relay's thread once the sockets are closed, exactly once, with what this returns;
+        its `outcome` says how the session ended.
         """
-        token = trio.lowlevel.current_trio_token()
-        finished = trio.Event()
-
-        def report() -> None:
-            # Trio may have gone when a thread of a crashed program gets here.
-            with suppress(trio.RunFinishedError):
-                token.run_sync_soon(finished.set)
-
-        pair = Pair(handover, report)
+        pair = Pair(handover, on_finished)
         self._submit(lambda: self._start(pair))
-        try:
-            await finished.wait()
-        finally:
-            if not finished.is_set():
-                self._submit(lambda: self._abort(pair))
-                with trio.CancelScope(shield=True):
-                    await finished.wait()
-        return pair.outcome
+        return pair
+
+    def abort(self, pair: Pair) -> None:
+        """End a session now, if it has not ended yet. `on_finished` is still to be waited for."""
+        self._submit(lambda: self._abort(pair))
 
     # From trio's thread.
 
@@ -133,7 +123,7 @@ class Relay:
         if self._dead or self._stopping:
             pair.abort()
             pair.close()
-            pair.on_finished()
+            pair.on_finished(pair)
             return
         self._pairs[pair] = None
         self._guarded(pair, lambda: pair.start(self._buffers))
@@ -239,7 +229,7 @@ class Relay:
             with suppress(OSError, ValueError, LookupError):
                 self._watch(end, 0)
         pair.close()
-        pair.on_finished()
+        pair.on_finished(pair)
 
     def _watch(self, end: End, mask: int) -> None:
         if mask == end.mask:
