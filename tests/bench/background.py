@@ -1,7 +1,8 @@
 """A load that goes on beside what is measured, in a process of its own, so that no GIL is shared with the measuring.
 
-Run as a helper (`tests.bench.helper`) with `{"door": {…}, "what": "up" | "down" | "handshakes", "rate": N}`; it says
-`{}` when it is under way, and `{"done": N, "seconds": S}` (bytes or connections) at its end.
+Run as a helper (`tests.bench.helper`) with `{"what": "out" | "in", "conninfo": "…"}` for a COPY, or with
+`{"what": "handshakes", "door": {…}, "rate": N}`; it says `{}` when it is under way, and `{"done": N, "seconds": S}`
+(bytes or connections) at its end.
 """
 
 from __future__ import annotations
@@ -11,32 +12,41 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
 
-from tests.bench.wire import Door, begin_echo, download, upload
+import psycopg
 
-_PIECE = 16 << 20
+from tests.bench.rows import MOVES, begin
+from tests.bench.wire import Door, begin_echo
+
+_FIRST = 1 << 20
+# Bytes of a COPY; the next one follows at once. So large that what lies between two of them is nothing beside it, so
+# small that the end is not long in coming.
+_PIECE = 64 << 20
 
 
 def main() -> None:
     """Work until the standard input ends."""
     job = json.loads(sys.argv[1])
-    door = Door(**job["door"])
-    told = _handshakes(door, job["rate"]) if job["what"] == "handshakes" else _bulk(door, job["what"])
+    if job["what"] == "handshakes":
+        told = _handshakes(Door(**job["door"]), job["rate"])
+    else:
+        told = _copy(job["conninfo"], job["what"])
     print(json.dumps(told), flush=True)
 
 
-def _bulk(door: Door, direction: str) -> dict[str, float]:
-    move: Callable[..., None] = upload if direction == "up" else download
-    done = 0
-    with door.connect(door.context()) as sock:
-        move(sock, _PIECE)
+def _copy(conninfo: str, way: str) -> dict[str, float]:
+    """At least one COPY is counted."""
+    move = MOVES[way]
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        begin(connection)
+        move(connection, _FIRST)
         print("{}", flush=True)
         began = time.monotonic()
+        done = move(connection, _PIECE)
         while not _told_to_end(0):
-            move(sock, _PIECE)
-            done += _PIECE
-    return {"done": done, "seconds": time.monotonic() - began}
+            done += move(connection, _PIECE)
+        taken = time.monotonic() - began
+    return {"done": done, "seconds": taken}
 
 
 def _handshakes(door: Door, rate: float) -> dict[str, float]:

@@ -26,7 +26,7 @@ _PANELS: tuple[tuple[str, Figure], ...] = (
     ("new connections", connect.RATE),
     ("first row, 50 ms away", first_row.median_of_burst(0.050, 1)),
     ("memory of an idle connection", idle.RESIDENT),
-    ("30 sessions beside a bulk stream", fairness.BESIDE["down"]),
+    ("p99 of 30 sessions beside COPY out", fairness.BESIDE["out"]),
 )
 _OURS, _THEIRS, _LIMIT = "#1f6feb", "#9aa4b2", "#dfe3e8"
 _COLUMNS = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from string import ascii_lowercase
@@ -14,6 +15,7 @@ from tests.bench.contenders import MTLSKIT
 from tests.bench.helper import Helper
 from tests.bench.lab import Lab
 from tests.bench.loads import LOADS, connect, echo, first_row, idle
+from tests.bench.paced import interact
 from tests.bench.report import as_json, figures_text, verdicts_text
 from tests.bench.scale import TINY
 from tests.bench.targets import targets, verdicts
@@ -69,6 +71,48 @@ def test_a_distance_changes_no_byte(lab: Lab) -> None:
         download(sock, 300_000)
         sock.sendall(HEADER.pack(b"E", 26) + ascii_lowercase.encode())
         assert read_exactly(sock, 26) == ascii_lowercase.encode()
+
+
+class _Halves:
+    """A session whose answer comes in two parts, with something unasked for ahead of the first."""
+
+    def __init__(self) -> None:
+        self.near, self._far = socket.socketpair()
+        self._far.send(b"!")
+        self.asked = 0
+        self._got = b""
+
+    def fileno(self) -> int:
+        return self.near.fileno()
+
+    def ask(self) -> None:
+        self.asked += 1
+        self._far.send(b"ab")
+
+    def answered(self) -> bool:
+        self._got += self.near.recv(1).strip(b"!")
+        complete = self._got == b"ab"
+        if complete:
+            self._got = b""
+        return complete
+
+    def close(self) -> None:
+        self.near.close()
+        self._far.close()
+
+
+def test_an_answer_counts_once_and_when_all_of_it_is_there() -> None:
+    sessions = [_Halves(), _Halves()]
+    try:
+        taken = interact(sessions, seconds=0.02, think=0.001)
+        assert len(taken) == sum(session.asked for session in sessions) > 2
+        for session in sessions:
+            session.near.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                session.near.recv(1)
+    finally:
+        for session in sessions:
+            session.close()
 
 
 def test_sessions_that_came_upon_a_warm_connection_are_counted_from_the_log(tmp_path: Path) -> None:

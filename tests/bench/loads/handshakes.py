@@ -9,9 +9,8 @@ from tests.bench.book import Figure, percentile
 from tests.bench.helper import Helper
 from tests.bench.lab import Lab
 from tests.bench.loads.echo import SIZE
-from tests.bench.paced import interact
+from tests.bench.paced import Echo, interact
 from tests.bench.route import Route
-from tests.bench.wire import begin_echo
 
 __all__ = ["ALONE", "BESIDE", "measure"]
 
@@ -35,12 +34,10 @@ def _measure(lab: Lab, turn: int, route: Route) -> None:
     seconds = lab.scale.paced_seconds
     job = {"door": asdict(route.door), "what": "handshakes", "rate": lab.scale.handshakes_a_second}
     with ExitStack() as stack:
-        socks = [stack.enter_context(route.door.connect(context)) for _ in range(_SESSIONS)]
-        for sock in socks:
-            begin_echo(sock, SIZE)
-        alone = interact(socks, seconds=seconds, think=_THINK, size=SIZE)
+        sessions = [Echo(stack.enter_context(route.door.connect(context)), SIZE) for _ in range(_SESSIONS)]
+        alone = interact(sessions, seconds=seconds, think=_THINK)
         with Helper("background", job) as arrivals:
-            beside = interact(socks, seconds=seconds, think=_THINK, size=SIZE)
+            beside = interact(sessions, seconds=seconds, think=_THINK)
             told = arrivals.finish()
     lab.book.add(ALONE, route.name, turn, percentile(alone, 99) * 1000)
     lab.book.add(BESIDE, route.name, turn, percentile(beside, 99) * 1000)
