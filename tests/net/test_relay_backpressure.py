@@ -95,7 +95,8 @@ async def test_what_a_slow_reader_does_not_take_is_not_read_from_the_writer(
 @pytest.mark.parametrize("buffers", [2048, 16384, None], ids=["tiny", "small", "usual"])
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 async def test_both_ways_at_once(relay: Relay, sessions: Sessions, kind: str, buffers: int | None) -> None:
-    payload = PAYLOAD if buffers is None else PAYLOAD[: 40 * buffers]
+    # Little through tiny buffers: the kernel may fall back to a window probe every 200 ms for each kilobyte.
+    payload = PAYLOAD if buffers is None else PAYLOAD[: 10 * buffers]
     session: Session[Any] = sessions.plain(buffers=buffers) if kind == "plain" else sessions.wire(buffers=buffers)
     upstream = session.upstream if kind == "plain" else session.upstream.sock
     # Made before the threads start: one OpenSSL object must not be used by two of them at once.

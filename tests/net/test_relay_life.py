@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from mtlskit.net.relay import Ending, HandOver, Outcome, Relay, RelayPolicy
-from mtlskit.net.relay.pair import BUFFER_SIZE, Pair
+from mtlskit.net.relay.pair import BUFFER_SIZE, PART_SIZE, Buffers, End, Pair
 from mtlskit.net.relay.thread import SWITCH_INTERVAL
 from mtlskit.net.relay.watcher import SelectorWatcher, Watcher
 from mtlskit.proxy.limits import raise_descriptor_limit
@@ -322,6 +322,54 @@ def test_an_interactive_session_beside_bulk_ones_moves_in_every_turn(by_hand: Re
         assert all(0 < count <= BUFFER_SIZE for count in moved), moved
         for session, count in zip(bulk, moved, strict=True):
             assert len(read_exactly(session.upstream, count)) == count
+
+
+def _bulk_turn(relay: Relay, session: Session[socket.socket], pair: Pair) -> int:
+    """A turn in which there is more to read than any buffer takes; the bytes that it has moved."""
+    fill(session.client, 64 << 20)
+    before = pair.bytes_up
+    relay._turn()
+    moved = pair.bytes_up - before
+    read_exactly(session.upstream, moved)
+    return moved
+
+
+def test_bulk_transfers_read_parts_and_come_last_while_others_are_about(
+    by_hand: Relay, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulk, interactive = sessions.plain(), sessions.plain()
+    pair, other = [Pair(session.handover, lambda pair: None) for session in (bulk, interactive)]
+    for each in (pair, other):
+        by_hand._start(each)
+    order: list[Pair] = []
+    real = Pair.on_readable
+
+    def noted(self: Pair, end: End, buffers: Buffers) -> None:
+        order.append(self)
+        real(self, end, buffers)
+
+    monkeypatch.setattr(Pair, "on_readable", noted)
+    assert _bulk_turn(by_hand, bulk, pair) > PART_SIZE, "alone, it reads whole buffers"
+    for number in range(5):
+        interactive.client.sendall(b"q%02d" % number)
+        order.clear()
+        assert _bulk_turn(by_hand, bulk, pair) <= PART_SIZE
+        assert order == [other, pair]
+        assert read_exactly(interactive.upstream, 3) == b"q%02d" % number
+    moved = [_bulk_turn(by_hand, bulk, pair) for _ in range(40)]
+    assert moved[0] <= PART_SIZE, "they may be back in a moment"
+    assert moved[-1] > PART_SIZE, "they have gone"
+
+
+def test_a_bulk_transfer_is_no_company_to_itself(by_hand: Relay, sessions: Sessions) -> None:
+    """The answers to it do not make it read parts."""
+    bulk = sessions.plain()
+    pair = Pair(bulk.handover, lambda pair: None)
+    by_hand._start(pair)
+    for _ in range(5):
+        bulk.upstream.sendall(b"still here")
+        assert _bulk_turn(by_hand, bulk, pair) > PART_SIZE
+        read_exactly(bulk.client, 10)
 
 
 async def test_a_fault_of_the_thread_itself_frees_everybody(

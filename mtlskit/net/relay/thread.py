@@ -37,6 +37,9 @@ __all__ = ["SWITCH_INTERVAL", "Relay"]
 SWITCH_INTERVAL = 0.0005
 """Seconds. Ten times shorter than Python's default: see the module's text."""
 
+_WARY_TURNS = 32
+"""Turns after which interactive sessions that have been heard of no more no longer make bulk transfers read parts."""
+
 _STOP_PATIENCE = 10.0
 """Seconds that stopping waits for the thread, which only has sockets to close."""
 
@@ -53,6 +56,8 @@ class Relay:
         """By descriptor. All that the watcher watches, but for the one that wakes the thread."""
         self._commands: deque[Callable[[], None]] = deque()
         self._buffers = Buffers()
+        self._wary = 0
+        """For how many turns bulk transfers are still to read parts of a buffer."""
         self._pairs: dict[Pair, None] = {}
         """In the order in which they came."""
         self._ending: set[Pair] = set()
@@ -156,6 +161,8 @@ class Relay:
             self._evict(exc)
             return
         watched, buffers = self._watched, self._buffers
+        if buffers.greedy:
+            ready = self._greedy_last(ready)
         for fd, mask in ready:
             end = watched.get(fd)
             if end is None:
@@ -174,6 +181,25 @@ class Relay:
                 self._settle(pair)
         if self._ending:
             self._expire()
+
+    def _greedy_last(self, ready: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Let interactive sessions go first, and bulk transfers read parts as long as there are some."""
+        watched, buffers = self._watched, self._buffers
+        first: list[tuple[int, int]] = []
+        last: list[tuple[int, int]] = []
+        interactive = False
+        for item in ready:
+            end = watched.get(item[0])
+            if end is not None and end.greedy:
+                last.append(item)
+                continue
+            first.append(item)
+            if end is not None and item[1] & READ and not end.peer.greedy:
+                interactive = True
+        self._wary = _WARY_TURNS if interactive else max(0, self._wary - 1)
+        buffers.share(self._wary > 0)
+        buffers.greedy = bool(last) or self._wary > 0
+        return first + last
 
     def _hear_wake_up(self) -> None:
         with suppress(BlockingIOError):
