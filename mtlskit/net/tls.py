@@ -32,7 +32,7 @@ __all__ = ["READ_SIZE", "TlsConnection", "TlsEngine"]
 READ_SIZE = 65536
 """Bytes asked of the kernel at once while a connection is set up: four full TLS records, more than a login needs."""
 
-_BITE = 512
+_BITE = 256
 """Bytes fed at once during a handshake. A memory BIO never gets smaller again, and most connections never see a larger
 message than the server's certificates: fed whole, these would cost every idle connection 2 KiB for good."""
 
