@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from mtlskit.cli import demo, proxy, sandbox
-from mtlskit.cli.usage import Command, Root
+from mtlskit.cli import csr, demo, keys, proxy, sandbox
+from mtlskit.cli.usage import Command, Group, Root
 
 __all__ = ["app", "main"]
 
@@ -59,6 +59,19 @@ for name, command, epilog, summary in (
     ("sandbox", sandbox.sandbox, sandbox.EPILOG, "Run a database that demands mutual TLS, to try with."),
 ):
     app.command(name, cls=Command, epilog=epilog, short_help=summary)(command)
+
+
+def _group(name: str, summary: str) -> typer.Typer:
+    group = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None, help=summary)
+    app.add_typer(group, name=name)
+    return group
+
+
+_keys = _group("keys", "Make private keys.")
+_keys.command("new", cls=Command, epilog=keys.NEW_EPILOG, short_help="Make a private key.")(keys.new)
+_csr = _group("csr", "Make and show certificate requests.")
+_csr.command("new", cls=Command, epilog=csr.NEW_EPILOG, short_help="Make a request for a key.")(csr.new)
+_csr.command("show", cls=Command, epilog=csr.SHOW_EPILOG, short_help="Show what a request asks for.")(csr.show)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from mtlskit.telemetry import Emit
 
-__all__ = ["LogFormat", "LogOption", "QuietOption", "VerboseOption", "log_sink", "wants_json"]
+__all__ = ["JsonOption", "LogFormat", "LogOption", "QuietOption", "VerboseOption", "log_sink", "wants_json"]
 
 
 class LogFormat(StrEnum):
@@ -33,6 +33,7 @@ LogOption = Annotated[
         help="text for people, or json: one object a line. Default: text.",
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result, or the error, as JSON.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log every step of every session.")]
 

@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from mtlskit.cli.render import INTERRUPTED, fail
 from mtlskit.errors import Code, ConfigError
 
-__all__ = ["Command", "Root", "harmless", "password_warning", "typed", "usage_error", "whole_number"]
+__all__ = ["Command", "Group", "Root", "harmless", "password_warning", "typed", "usage_error", "whole_number"]
 
 _USAGE_ERROR: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError" and issubclass(base, Exception)
@@ -43,17 +43,21 @@ class Command(TyperCommand):
             raise
 
 
-class Root(TyperGroup):
-    """The root command: here, and nowhere else, wrong usage becomes a message and status 2."""
+class Group(TyperGroup):
+    """A command that has commands."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
         if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
             near = get_close_matches(name, self.commands, n=1)
             meant = f"; did you mean {near[0]}?" if near else ""
-            hint = f"the commands are {', '.join(self.commands)}; see mtlskit --help"
+            hint = f"the commands are {', '.join(self.commands)}; see {ctx.command_path} --help"
             raise ConfigError(Code.USAGE, f"{harmless(name)}: there is no such command{meant}", hint)
         return super().resolve_command(ctx, args)
+
+
+class Root(Group):
+    """The root command: here, and nowhere else, wrong usage becomes a message and status 2."""
 
     def main(
         self,
@@ -166,7 +170,9 @@ def _repeated(parameters: Iterable[Any], args: Sequence[str]) -> str | None:
 
 
 def _json_wanted(args: Sequence[str]) -> bool:
-    """Whether the log is wanted as JSON, for an error that arises before the options have been read."""
+    """Whether JSON is wanted, for an error that arises before the options have been read."""
+    if "--json" in args:
+        return True
     pairs = zip(args, [*args[1:], ""], strict=True)
     given = [value for word, value in pairs if word == "--log"]
     given += [word.removeprefix("--log=") for word in args if word.startswith("--log=")]

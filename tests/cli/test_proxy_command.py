@@ -310,7 +310,7 @@ def test_errors_are_json_where_the_log_is(run: Run, arguments: tuple[str, ...], 
         (
             ("help",),
             "error: help: there is no such command [MTLS-CFG-012]\n"
-            "hint:  the commands are demo, proxy, sandbox; see mtlskit --help\n",
+            "hint:  the commands are demo, proxy, sandbox, keys, csr; see mtlskit --help\n",
         ),
         (("--nope",), "error: --nope: there is no such option [MTLS-CFG-012]\nhint:  see mtlskit --help\n"),
         (("sandbox",), "error: --dir is missing [MTLS-CFG-012]\nhint:  add --dir DIR, or set MTLSKIT_SANDBOX_DIR\n"),

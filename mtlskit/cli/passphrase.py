@@ -1,0 +1,107 @@
+"""Where the passphrase of a key comes from: a file, a variable, a command or a prompt, and never the command line.
+
+An argument is there for every user of the host to read, so no option takes the passphrase itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtlskit.errors import Code, ConfigError
+
+__all__ = ["CommandOption", "FileOption", "PromptOption", "VariableOption", "read_passphrase"]
+
+_PATIENCE = 120.0
+"""Seconds that a command may take: somebody may have to type, or to touch a token."""
+
+FileOption = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", metavar="FILE", help="The passphrase of the key is the first line of FILE."),
+]
+VariableOption = Annotated[
+    str | None,
+    typer.Option("--passphrase-env", metavar="NAME", help="… is the value of this environment variable."),
+]
+CommandOption = Annotated[
+    str | None,
+    typer.Option("--passphrase-command", metavar="COMMAND", help="… is the first line that COMMAND prints."),
+]
+PromptOption = Annotated[bool, typer.Option("--passphrase-prompt", help="… is asked for.")]
+
+
+def read_passphrase(
+    file: Path | None, variable: str | None, command: str | None, prompt: bool, *, new: bool = False
+) -> bytes | None:
+    """The passphrase from the one source that was named; None where none was. `new`: it is asked for twice.
+
+    Raises `ConfigError` (USAGE), and `IdentityError` for the file.
+    """
+    given = {"--passphrase-file": file, "--passphrase-env": variable, "--passphrase-command": command}
+    flags = [flag for flag, value in given.items() if value is not None] + ["--passphrase-prompt"] * prompt
+    if len(flags) > 1:
+        raise ConfigError(Code.USAGE, f"{' and '.join(flags)} exclude each other", "name one source")
+    if file is not None:
+        from mtlskit.net.files import read_private
+
+        return _checked(read_private(file, "passphrase file"), f"{file}: the first line")
+    if variable is not None:
+        return _checked(_from_variable(variable), f"the variable {variable}")
+    if command is not None:
+        return _checked(_from_command(command), "the first line of what --passphrase-command prints")
+    return _asked(new=new) if prompt else None
+
+
+def _checked(text: bytes, what: str) -> bytes:
+    line = text.split(b"\n", 1)[0].removesuffix(b"\r")
+    if not line:
+        raise ConfigError(Code.USAGE, f"{what} is empty, not a passphrase", "write one there, on one line")
+    return line
+
+
+def _from_variable(name: str) -> bytes:
+    value = os.environ.get(name)
+    if value is None:
+        raise ConfigError(Code.USAGE, f"the variable {name} is not set", f"export {name}, or name another one")
+    return os.fsencode(value)
+
+
+def _from_command(command: str) -> bytes:
+    try:
+        words = shlex.split(command)
+    except ValueError as exc:
+        raise ConfigError(Code.USAGE, "--passphrase-command: a quote is not closed", "quote as in a shell") from exc
+    if not words:
+        raise ConfigError(Code.USAGE, "--passphrase-command is empty", "name a program, such as: pass show client-key")
+    program = words[0]
+    try:
+        # Not through a shell. What the program says on its error stream, and asks at the terminal, is between the two.
+        done = subprocess.run(words, stdout=subprocess.PIPE, timeout=_PATIENCE, check=False)  # noqa: S603 - the user's own
+    except OSError as exc:
+        raise ConfigError(
+            Code.USAGE, f"{program}: cannot be run: {exc.strerror}", "check --passphrase-command"
+        ) from exc
+    except subprocess.TimeoutExpired as exc:
+        raise ConfigError(
+            Code.USAGE, f"{program}: no passphrase within {_PATIENCE:g} s", "check --passphrase-command"
+        ) from exc
+    if done.returncode:
+        raise ConfigError(
+            Code.USAGE, f"{program}: ended with status {done.returncode}", "its own message should say why"
+        )
+    return done.stdout
+
+
+def _asked(*, new: bool) -> bytes:
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            Code.USAGE, "--passphrase-prompt: there is no terminal to ask at", "use --passphrase-file or -env"
+        )
+    answer: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
+    return _checked(answer.encode(), "the answer")
