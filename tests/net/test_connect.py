@@ -12,6 +12,7 @@ import trio.testing
 
 from mtlskit.config.values import Endpoint
 from mtlskit.errors import Code, UpstreamError
+from mtlskit.net import connect
 from mtlskit.net.connect import connect_tcp
 
 ENDPOINT = Endpoint("db.invalid", 5432)
@@ -21,11 +22,11 @@ class _Net(trio.abc.HostnameResolver):
     """Addresses of a name, and for each the seconds until it connects; None: it refuses at once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, addresses: dict[str, float | None], *, scope: int = 0) -> None:
-        self.asked: list[str] = []
+        self.asked: list[tuple[Any, ...]] = []
         self.made: dict[str, trio.socket.SocketType] = {}
         self._addresses = addresses
         self._scope = scope
-        monkeypatch.setattr(trio, "open_tcp_stream", self._open)
+        monkeypatch.setattr(connect, "open_socket", self._open)
         trio.socket.set_custom_hostname_resolver(self)
 
     async def getaddrinfo(self, host: Any, port: Any, *_: Any, **__: Any) -> Any:
@@ -39,16 +40,18 @@ class _Net(trio.abc.HostnameResolver):
     async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
         raise NotImplementedError
 
-    async def _open(self, address: str, port: int) -> trio.SocketStream:
-        self.asked.append(address)
-        seconds = self._addresses[address.partition("%")[0]]
+    async def _open(self, family: socket.AddressFamily, sockaddr: Any) -> trio.socket.SocketType:
+        address = sockaddr[0]
+        assert (":" in address) == (family == socket.AF_INET6)
+        self.asked.append(sockaddr)
+        seconds = self._addresses[address]
         if seconds is None:
             await trio.lowlevel.checkpoint()
             raise OSError(errno.ECONNREFUSED, f"{address} refuses")
         with trio.CancelScope(shield=seconds == 1):  # one that connects in the moment in which it is called off
             await trio.sleep(seconds)
         self.made[address] = trio.socket.socket()
-        return trio.SocketStream(self.made[address])
+        return self.made[address]
 
 
 async def _connect() -> trio.socket.SocketType:
@@ -62,7 +65,8 @@ async def test_the_other_family_comes_second_after_a_head_start(
     began = trio.current_time()
     sock = await _connect()
     assert trio.current_time() - began == pytest.approx(0.25 + 0.1)
-    assert (net.asked, net.made) == (["2001:db8::1", "192.0.2.1"], {"192.0.2.1": sock})
+    assert [sockaddr[0] for sockaddr in net.asked] == ["2001:db8::1", "192.0.2.1"]
+    assert net.made == {"192.0.2.1": sock}
     sock.close()
 
 
@@ -105,4 +109,4 @@ async def test_a_deadline_in_the_last_moment_leaves_no_socket_behind(
 async def test_a_link_local_address_keeps_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     net = _Net(monkeypatch, {"fe80::1": 0}, scope=3)
     (await _connect()).close()
-    assert net.asked == ["fe80::1%3"]
+    assert net.asked == [("fe80::1", 5432, 0, 3)]

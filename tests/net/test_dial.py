@@ -24,6 +24,7 @@ from mtlskit.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
+from mtlskit.net import connect
 from mtlskit.net.dial import POSTGRES_ALPN, Route
 from mtlskit.net.faults import tls_fault
 from mtlskit.net.identity import IdentitySnapshot
@@ -114,14 +115,14 @@ async def test_a_reset_at_any_moment(identity: IdentitySnapshot, repetition: int
 async def test_a_reset_before_we_have_looked_at_the_connection(
     identity: IdentitySnapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = trio.open_tcp_stream
+    real = connect.open_socket
 
-    async def open_and_be_reset(*arguments: Any, **options: Any) -> trio.SocketStream:
-        stream = await real(*arguments, **options)
-        await trio.lowlevel.wait_readable(stream.socket)
-        return stream
+    async def open_and_be_reset(*arguments: Any) -> trio.socket.SocketType:
+        sock = await real(*arguments)
+        await trio.lowlevel.wait_readable(sock)
+        return sock
 
-    monkeypatch.setattr(trio, "open_tcp_stream", open_and_be_reset)
+    monkeypatch.setattr(connect, "open_socket", open_and_be_reset)
     with listening(reset) as port:
         error = await refused(dialler_for(port, host="127.0.0.1"), identity)
     assert error.code is Code.TCP_RESET
