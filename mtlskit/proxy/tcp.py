@@ -41,16 +41,19 @@ class TcpSession:
         parts = self._parts
         began = trio.current_time()
         upstream = await parts.dial()
-        route = str(upstream.route)
-        facts = SessionFacts(name, self._peer, route, began)
-        tls = upstream.tls.engine.version
-        parts.emit(SessionOpened(tunnel=name, client=self._peer, user="", database="", upstream=route, tls=tls))
         try:
-            await trio.lowlevel.checkpoint()  # see `Established.take_over`
-        except trio.Cancelled:
-            tell_cut(parts.emit, facts)
-            upstream.tls.close()
-            raise
-        sock, engine = upstream.tls.detach()
-        handover = HandOver(detach(self._sock), sock, engine, policy=parts.policy)
-        parts.established.take_over(handover, facts, self._stay)
+            facts = SessionFacts(name, self._peer, str(upstream.route), began)
+            tls = upstream.tls.engine.version
+            parts.emit(
+                SessionOpened(tunnel=name, client=self._peer, user="", database="", upstream=facts.upstream, tls=tls)
+            )
+            try:
+                await trio.lowlevel.checkpoint()  # see `Established.take_over`
+            except trio.Cancelled:
+                tell_cut(parts.emit, facts)
+                raise
+            sock, engine = upstream.tls.detach()
+            handover = HandOver(detach(self._sock), sock, engine, policy=parts.policy)
+            parts.established.take_over(handover, facts, self._stay)
+        finally:
+            upstream.tls.close()  # where it was not handed over
