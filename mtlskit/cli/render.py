@@ -5,11 +5,12 @@ Where the log is JSON, errors and warnings are lines of it, so that whoever coll
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, TextIO
 
@@ -19,7 +20,7 @@ from mtlskit.errors import MtlskitError
 from mtlskit.telemetry import Event, Level, json_log
 from mtlskit.telemetry.logs import printable
 
-__all__ = ["INTERRUPTED", "Error", "Warned", "colourful", "fail", "line", "print_json", "reported", "warn"]
+__all__ = ["INTERRUPTED", "Error", "Warned", "colourful", "fail", "flushed", "line", "print_json", "reported", "warn"]
 
 _RED = "\x1b[31m"
 _YELLOW = "\x1b[33m"
@@ -66,8 +67,7 @@ def line(text: str = "") -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget(sys.stdout)
         raise typer.Exit(0) from None
 
 
@@ -82,10 +82,9 @@ def fail(error: MtlskitError, *, as_json: bool = False) -> None:
         json_log(sys.stderr)(Error(code=error.code.value, reason=error.sentence, hint=error.hint))
         return
     red, dim, plain = (_RED, _DIM, _PLAIN) if colourful(sys.stderr) else ("", "", "")
-    print(f"{red}error:{plain} {printable(error.sentence)} {dim}[{error.code}]{plain}", file=sys.stderr)
+    _tell(f"{red}error:{plain} {printable(error.sentence)} {dim}[{error.code}]{plain}")
     if error.hint:
-        print(f"{dim}hint:{plain}  {printable(error.hint)}", file=sys.stderr)
-    sys.stderr.flush()
+        _tell(f"{dim}hint:{plain}  {printable(error.hint)}")
 
 
 def warn(warning: str, *, as_json: bool = False) -> None:
@@ -94,7 +93,38 @@ def warn(warning: str, *, as_json: bool = False) -> None:
         json_log(sys.stderr)(Warned(warning=warning))
         return
     yellow, plain = (_YELLOW, _PLAIN) if colourful(sys.stderr) else ("", "")
-    print(f"{yellow}warning:{plain} {printable(warning)}", file=sys.stderr, flush=True)
+    _tell(f"{yellow}warning:{plain} {printable(warning)}")
+
+
+def _tell(text: str) -> None:
+    """One line on the error stream. Where nobody can read it, the exit status still says what it said."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def flushed(status: int) -> int:
+    """The exit status, once all output has been flushed: 1 instead of 0 where a result was lost on a full disk.
+
+    A terminal or a pipe that has gone changes nothing. Python itself would end with 120 for any of these.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            _forget(stream)
+        except OSError as exc:
+            _forget(stream)
+            if stream is sys.stdout and exc.errno != errno.EIO:
+                status = status or 1
+    return status
+
+
+def _forget(stream: TextIO) -> None:
+    """What `stream` still holds goes nowhere, or Python would try again at its end."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 @contextmanager

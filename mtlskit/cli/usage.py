@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from mtlskit.cli.render import INTERRUPTED, fail
+from mtlskit.cli.render import INTERRUPTED, fail, flushed
 from mtlskit.errors import Code, ConfigError
 
 __all__ = ["Command", "Group", "Root", "harmless", "password_warning", "typed", "usage_error", "whole_number"]
@@ -82,7 +82,7 @@ class Root(Group):
                 fail(usage_error(exc), as_json=_json_wanted(sys.argv[1:] if args is None else args))
             status = ConfigError.exit_status
         # A command's own result (None) is no status; typer.Exit comes back as its number.
-        sys.exit(status if isinstance(status, int) else 0)
+        sys.exit(flushed(status if isinstance(status, int) else 0))
 
 
 def usage_error(exc: Exception) -> ConfigError:

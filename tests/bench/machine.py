@@ -22,7 +22,7 @@ def about(contenders: Iterable[Contender]) -> dict[str, object]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION,
         "load_before": round(os.getloadavg()[0], 2),

@@ -70,5 +70,6 @@ def _panel(axes: Axes, title: str, figure: Figure, book: Book) -> None:
     axes.set_title(f"{title} ({'more' if figure.more_is_better else 'less'} is better)", fontsize=9)
     axes.set_xlabel(figure.unit, fontsize=8)
     axes.tick_params(labelsize=8)
+    axes.locator_params(axis="x", nbins=6)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -149,3 +149,18 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
         child.stdout.close()
         assert child.stderr.read() == b""
     assert child.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdout", "stderr", "status"),
+    [
+        (["--version"], "/dev/full", "/dev/null", 1),
+        (["--nope"], "/dev/null", "/dev/full", 2),
+        (["--version"], "/dev/null", "/dev/full", 0),
+    ],
+)
+def test_output_that_cannot_be_written(arguments: list[str], stdout: str, stderr: str, status: int) -> None:
+    """A result that is lost is a failure, a message that is lost changes nothing. Python's own 120 is never seen."""
+    with open(stdout, "w") as out, open(stderr, "w") as err:  # noqa: PTH123 - devices
+        command = [sys.executable, "-m", "mtlskit", *arguments]
+        assert subprocess.run(command, stdout=out, stderr=err, check=False).returncode == status

@@ -25,12 +25,12 @@ from mtlskit.wire.postgres.messages import frame
 from tests.support.fake_upstream import PATIENCE, Papers, fake_upstream
 from tests.support.tunnels import connected
 
-# The process takes the terminal on descriptor 0 for its controlling one, and becomes the proxy.
+# The process takes the terminal on descriptor 0 for its controlling one, and becomes the proxy. Whether SIGHUP is
+# ignored is said in each case: the tests themselves may run under nohup.
 _UPON_A_TERMINAL = """
 import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-if sys.argv[1] == "nohup":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, "-m", "mtlskit", "proxy", *sys.argv[2:]])
 """
 
