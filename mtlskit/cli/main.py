@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from mtlskit.cli import csr, demo, keys, proxy, sandbox
+from mtlskit.cli.render import line
 from mtlskit.cli.usage import Command, Group, Root
 
 __all__ = ["app", "main"]
@@ -37,7 +38,7 @@ def _version(value: bool) -> None:
     if value:
         from mtlskit import __version__
 
-        typer.echo(f"mtlskit {__version__}")
+        line(f"mtlskit {__version__}")
         raise typer.Exit
 
 

@@ -63,12 +63,16 @@ def colourful(stream: TextIO) -> bool:
 
 
 def line(text: str = "") -> None:
-    """One line of a command's output. A reader that has gone (`| head`) is no error."""
+    """One line of a command's output. A reader that has gone (`| head`) is no error, a full disk is."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
         _forget(sys.stdout)
         raise typer.Exit(0) from None
+    except OSError as exc:
+        _forget(sys.stdout)
+        _tell(f"error: the output cannot be written: {exc.strerror}")
+        raise typer.Exit(1) from None
 
 
 def print_json(value: Any) -> None:
