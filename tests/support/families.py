@@ -16,9 +16,12 @@ class Member:
 
 
 def family_of(pid: int) -> list[Member]:
-    """The process and its descendants now."""
-    member = Member(pid, _began(pid), Path(f"/proc/{pid}/cwd").readlink())
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    """The process and its descendants now; without those that end while they are looked at."""
+    try:
+        member = Member(pid, _began(pid), Path(f"/proc/{pid}/cwd").readlink())
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [member, *(relative for child in children for relative in family_of(int(child)))]
 
 
