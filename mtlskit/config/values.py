@@ -12,11 +12,16 @@ __all__ = [
     "FROM_FLAGS",
     "MOST_WARM",
     "Endpoint",
+    "ExpiringSessions",
+    "Hooks",
     "IdentityConfig",
+    "IssuerConfig",
+    "IssuerKind",
     "ListenAddress",
     "Negotiation",
     "Network",
     "ProxyConfig",
+    "RenewBefore",
     "TcpAddress",
     "Timeouts",
     "TunnelConfig",
@@ -103,15 +108,83 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class IssuerKind(StrEnum):
+    """Where an identity's certificates come from."""
+
+    FILES = "files"
+    """Somebody else puts them in place."""
+    CA = "ca"
+    """A CA of ours, in a folder (`mtlskit ca init`)."""
+    CSR = "csr"
+    """Somebody signs a request by hand, and `mtlskit certs import` brings the certificate back."""
+    COMMAND = "command"
+    """A program gets the request on its standard input and prints the certificate."""
+    HEROKU = "heroku"
+    """The data API makes key and certificate."""
+
+
+@dataclass(frozen=True)
+class IssuerConfig:
+    """How an identity's certificates are had. What does not belong to the kind keeps its default."""
+
+    kind: IssuerKind = IssuerKind.FILES
+    subject: str | None = None
+    """RFC 4514, as `mtlskit csr new --subject` takes it. None: CN=NAME."""
+    san: tuple[str, ...] = ()
+    """Each as `mtlskit csr new --san` takes it."""
+    key_type: str = "ec-p256"
+    ca_dir: Path | None = None
+    lifetime: float | None = None
+    """Seconds; of a certificate that our own CA signs. None: the CA's default."""
+    command: tuple[str, ...] = ()
+    command_timeout: float = 60.0
+    addon: str | None = None
+
+
+@dataclass(frozen=True)
+class RenewBefore:
+    """When a certificate is due: `seconds` before its end, or when only `share` of its life (0 to 1) is left."""
+
+    seconds: float | None = None
+    share: float | None = None
+
+
 @dataclass(frozen=True)
 class IdentityConfig:
-    """Where a client identity lives on disk. `ca` are the trust anchors for the server (None: the system's roots)."""
+    """Where a client identity lives on disk. `ca` are the trust anchors for the server (None: the system's roots).
+
+    For an identity that the store keeps, `cert` and `key` lie in the store's `NAME/current`.
+    """
 
     name: str
     cert: Path
     key: Path
     ca: Path | None = None
     passphrase_file: Path | None = None
+    issuer: IssuerConfig = IssuerConfig()
+    renew_before: RenewBefore | None = None
+    """None: 30 days before the end, or when a third of the life is left, whichever comes later."""
+    revoke_old: bool = False
+    """After a rotation, the certificate that was replaced is revoked."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Programs (argv) to run around a rotation; empty: none. `timeout` in seconds."""
+
+    before_switch: tuple[str, ...] = ()
+    after_switch: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    timeout: float = 60.0
+
+
+class ExpiringSessions(StrEnum):
+    """What becomes of sessions whose client certificate is about to end."""
+
+    KEEP = "keep"
+    """They go on: PostgreSQL looks at a certificate in the handshake only."""
+    DRAIN = "drain"
+    """They are ended before, where nothing is in flight."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +224,8 @@ class TunnelConfig:
     max_connections: int = 1000
     warm: int = 0
     """Upstream connections made in advance, at most. Postgres only."""
+    expiring_sessions: ExpiringSessions = ExpiringSessions.KEEP
+    """Postgres only."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -160,3 +235,10 @@ class ProxyConfig:
 
     tunnels: tuple[TunnelConfig, ...]
     source: Path | None = None
+    identities: tuple[IdentityConfig, ...] = ()
+    """Every identity of the file, in its order, whether a tunnel uses it or not; and those that tunnels hold inline."""
+    store: Path | None = None
+    """The folder of the store: by default `identities` beside the file."""
+    control: Path | None = None
+    """The folder in which running proxies keep their control sockets. None: the user's default one."""
+    hooks: Hooks = Hooks()

@@ -1,0 +1,1 @@
+"""Where certificates come from: one protocol, and an issuer for each way."""
