@@ -28,8 +28,9 @@ from mtlskit.net.files import read_private, read_public
 from mtlskit.pki.certificates import certificates_pem, subject_text
 from mtlskit.pki.identity import CheckedPair, anchor_warnings, check_anchors, check_pair
 from mtlskit.pki.keys import private_key_pem
+from mtlskit.store.identities import resolve_current
 
-__all__ = ["IdentitySnapshot", "load_snapshot"]
+__all__ = ["CheckedFiles", "IdentitySnapshot", "check_files", "load_snapshot", "resolved"]
 
 _STABLE_ATTEMPTS = 5
 """How often to read files that are being replaced. They are replaced once; the check of the pair has the last word."""
@@ -66,15 +67,23 @@ class IdentitySnapshot:
         return self.pair.not_after
 
 
-def load_snapshot(
-    config: IdentityConfig, *, verify: Verify, alpn: tuple[str, ...] = (), now: datetime | None = None
-) -> IdentitySnapshot:
-    """Read the identity's files once, check them, and make the context. Blocks on the disk for milliseconds.
+@dataclass(frozen=True)
+class CheckedFiles:
+    """The files of an identity, read once and found to be good."""
+
+    pair: CheckedPair
+    anchors_pem: str | None
+    """None: the system's roots."""
+    trust: str
+    warnings: tuple[str, ...]
+
+
+def check_files(config: IdentityConfig, *, now: datetime) -> CheckedFiles:
+    """Read the identity's files once, and check them. Blocks on the disk for milliseconds.
 
     Raises IdentityError, naming the file.
     """
-    now = now or datetime.now(UTC)
-    files = _resolved(config)
+    files = resolved(config)
     cert_pem, key_pem = _read_pair(files.cert, files.key)
     passphrase = None
     if files.passphrase_file is not None:
@@ -82,16 +91,27 @@ def load_snapshot(
     pair = check_pair(
         cert_pem, key_pem, now=now, cert_source=str(config.cert), key_source=str(config.key), passphrase=passphrase
     )
-    anchors_pem = None
-    trust = IdentitySnapshot.trust
-    warnings = pair.warnings
-    if files.ca is not None:
-        anchors = _anchors(files.ca, now=now, source=str(config.ca))
-        anchors_pem = certificates_pem(anchors).decode("ascii")
-        trust = _told_anchors(str(config.ca), anchors)
-        warnings += anchor_warnings(anchors, now=now, source=str(config.ca))
-    context = _context(pair, anchors_pem, verify, alpn, source=config.cert)
-    return IdentitySnapshot(config.name, pair, context, verify, warnings, trust)
+    if files.ca is None:
+        return CheckedFiles(pair, None, IdentitySnapshot.trust, pair.warnings)
+    anchors = _anchors(files.ca, now=now, source=str(config.ca))
+    return CheckedFiles(
+        pair,
+        certificates_pem(anchors).decode("ascii"),
+        _told_anchors(str(config.ca), anchors),
+        pair.warnings + anchor_warnings(anchors, now=now, source=str(config.ca)),
+    )
+
+
+def load_snapshot(
+    config: IdentityConfig, *, verify: Verify, alpn: tuple[str, ...] = (), now: datetime | None = None
+) -> IdentitySnapshot:
+    """Read the identity's files once, check them, and make the context. Blocks on the disk for milliseconds.
+
+    Raises IdentityError, naming the file.
+    """
+    files = check_files(config, now=now or datetime.now(UTC))
+    context = _context(files.pair, files.anchors_pem, verify, alpn, source=config.cert)
+    return IdentitySnapshot(config.name, files.pair, context, verify, files.warnings, files.trust)
 
 
 def _anchors(path: Path, *, now: datetime, source: str) -> tuple[x509.Certificate, ...]:
@@ -114,14 +134,14 @@ def _told_anchors(source: str, anchors: tuple[x509.Certificate, ...]) -> str:
     return f"{source} ({'; '.join(names)})"
 
 
-def _resolved(config: IdentityConfig) -> IdentityConfig:
+def resolved(config: IdentityConfig) -> IdentityConfig:
     """The same files, with the links of the certificate's folder followed once for all that are said to lie in it.
 
     Otherwise a `current` that is switched while we read would give files of two versions.
     """
     folder = config.cert.parent
     try:
-        target = folder.resolve(strict=True)
+        target = resolve_current(folder)
     except (OSError, RuntimeError, ValueError):  # RuntimeError: a loop of links, before Python 3.13
         return config  # the read that follows says what is wrong, with the path that the user wrote
     if target == folder.absolute():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mtlskit.errors import Code, IdentityError
 
-__all__ = ["PRIVATE", "PUBLIC", "write_file"]
+__all__ = ["PRIVATE", "PUBLIC", "flush_folder", "write_file"]
 
 PRIVATE = 0o600
 PUBLIC = 0o644
@@ -41,7 +41,7 @@ def write_file(path: Path, data: bytes, *, mode: int = PRIVATE, replace: bool = 
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except FileExistsError as exc:
         raise _taken(path) from exc
     except (OSError, ValueError) as exc:  # ValueError: the path has a null character in it
@@ -81,7 +81,7 @@ def _give_name(temporary: Path, path: Path, *, replace: bool) -> None:
         temporary.replace(path)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """So that the name survives a power cut too. Not every system can open a folder, nor flush it."""
     if os.name == "nt":
         return

@@ -1,0 +1,263 @@
+"""`mtlskit certs rotate`, `issue` and `import`: an identity of the store gets a new certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mtlskit.cli.chosen import ConfigOption, identities_called, load, stored_target, tools_for
+from mtlskit.cli.options import JsonOption, LogOption, QuietOption, log_sink
+from mtlskit.cli.render import line, print_json, reported
+
+if TYPE_CHECKING:
+    from mtlskit.config.values import IdentityConfig, ProxyConfig
+    from mtlskit.lifecycle.target import Outcome, Wanted
+    from mtlskit.telemetry import Emit
+
+__all__ = ["ISSUE_EPILOG", "ROTATE_EPILOG", "issue", "rotate"]
+
+ROTATE_EPILOG = """\b
+Examples:
+  mtlskit certs rotate reporting                   replace this one now
+  mtlskit certs rotate reporting --wait --json     for a script: wait until all of it is done
+  mtlskit certs rotate --due                       for cron: those that are due, or were left unfinished
+  mtlskit certs rotate --all --dry-run             what would be done
+
+\b
+Exit status:
+  0  done, or nothing to do
+  1  one of them failed; its old certificate goes on serving, and the next run goes on where this one ended
+  2  wrong usage or configuration
+  3  one of them waits for something; with --dry-run: something would be done"""
+
+ISSUE_EPILOG = """\b
+Examples:
+  mtlskit certs issue reporting --wait
+  mtlskit certs issue reporting --no-prove      the database does not know our CA yet"""
+
+WaitOption = Annotated[
+    bool,
+    typer.Option("--wait", help="Wait until the certificate is there, and until no session uses the old one."),
+]
+TimeoutOption = Annotated[
+    str,
+    typer.Option("--timeout", metavar="DURATION", show_default=False, help="How long --wait may take. Default: 15m."),
+]
+NoProveOption = Annotated[
+    bool, typer.Option("--no-prove", help="Use the certificate without trying it at the database first.")
+]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Give up what an earlier run has left unfinished, and begin anew.")
+]
+
+
+def rotate(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every identity that has an issuer.")] = False,
+    due: Annotated[bool, typer.Option("--due", help="Those that are due, or were left unfinished.")] = False,
+    wait: WaitOption = False,
+    timeout: TimeoutOption = "15m",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
+    no_prove: NoProveOption = False,
+    fresh: FreshOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    log: LogOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Replace certificates: ask the issuer, prove the new pair at the database, switch, tell the running proxies.
+
+    Without --wait, what is not ready is left for the next run, and old sessions are left alone.
+    """
+    with reported(as_json=as_json):
+        from mtlskit.errors import Code, ConfigError
+
+        chosen = [bool(names), everything, due]
+        if sum(chosen) != 1:
+            raise ConfigError(
+                Code.USAGE,
+                "say which: NAME, --all or --due" if not any(chosen) else "NAME, --all and --due exclude each other",
+                "see mtlskit certs rotate --help",
+            )
+        emit = progress(log, quiet=quiet)
+        loaded = load(config)
+        found = _wanted_ones(loaded, names or [], due=due)
+        wanted = _wanted("due" if due else "asked for", wait, timeout, prove=not no_prove, fresh=fresh)
+        wanted = replace(wanted, only_if_due=due)
+        if dry_run:
+            _show_plans(loaded, found, wanted, as_json=as_json)
+            return
+        _run(loaded, found, wanted, emit, as_json=as_json)
+
+
+def issue(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", show_default=False)],
+    wait: WaitOption = False,
+    timeout: TimeoutOption = "15m",
+    no_prove: NoProveOption = False,
+    fresh: FreshOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    log: LogOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Get the first certificate of an identity. One that has a certificate is left as it is."""
+    with reported(as_json=as_json):
+        from mtlskit.errors import Code, ConfigError
+
+        emit = progress(log, quiet=quiet)
+        loaded = load(config)
+        found = identities_called(loaded, names)
+        for identity in found:
+            current = stored_target(loaded, identity).stored.current()
+            if current is not None:
+                raise ConfigError(
+                    Code.ROTATION_REFUSED,
+                    f"{identity.name} has a certificate: version {current.number}, serial {current.facts.serial}",
+                    f"replace it: mtlskit certs rotate {identity.name}",
+                )
+        wanted = _wanted("first certificate", wait, timeout, prove=not no_prove, fresh=fresh)
+        _run(loaded, found, wanted, emit, as_json=as_json)
+
+
+def _wanted_ones(config: ProxyConfig, names: Sequence[str], *, due: bool) -> list[IdentityConfig]:
+    from mtlskit.config.values import IssuerKind
+
+    found = identities_called(config, names)
+    if names:
+        for identity in found:
+            stored_target(config, identity)  # one that cannot be rotated is told before any is
+        return found
+    found = [identity for identity in found if identity.issuer.kind is not IssuerKind.FILES]
+    if due:
+        from mtlskit.lifecycle.due import why_due
+
+        found = [identity for identity in found if why_due(stored_target(config, identity), _now())]
+    return found
+
+
+def _wanted(reason: str, wait: bool, timeout: str, *, prove: bool, fresh: bool) -> Wanted:
+    from mtlskit.config.durations import parse_duration
+    from mtlskit.errors import ConfigError
+    from mtlskit.lifecycle.target import Wanted
+
+    try:
+        seconds = parse_duration(timeout)
+    except ConfigError as exc:
+        raise ConfigError(exc.code, f"--timeout: {exc.sentence}", exc.hint) from exc
+    return Wanted(reason, wait=seconds if wait else None, prove=prove, fresh=fresh)
+
+
+def _run(
+    config: ProxyConfig, identities: Sequence[IdentityConfig], wanted: Wanted, emit: Emit, *, as_json: bool
+) -> None:
+    import trio
+
+    from mtlskit.errors import MtlskitError
+    from mtlskit.lifecycle.rotate import rotate as rotate_one
+    from mtlskit.lifecycle.target import Outcome, Result
+
+    outcomes: list[Outcome] = []
+
+    async def work() -> None:
+        for identity in identities:
+            try:
+                target, tools = stored_target(config, identity), tools_for(config, identity, emit)
+            except MtlskitError as exc:
+                if len(identities) == 1:
+                    raise
+                outcomes.append(Outcome(identity.name, Result.FAILED, exc.sentence, step="begin", error=exc))
+                continue
+            outcomes.append(await rotate_one(target, tools, wanted))
+
+    trio.run(work)
+    finish(outcomes, as_json=as_json)
+
+
+def progress(log: str, *, quiet: bool) -> Emit:
+    """The log of a rotation that a person waits for: how it ends is told by the command itself."""
+    from mtlskit.lifecycle.events import Rotated, RotationFailed
+    from mtlskit.telemetry import Event
+
+    sink = log_sink(log, quiet=quiet, verbose=False)
+
+    def emit(event: Event) -> None:
+        if not isinstance(event, Rotated | RotationFailed):
+            sink(event)
+
+    return emit
+
+
+def finish(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """Show what came of it, and leave with the status that says it."""
+    from mtlskit.lifecycle.target import Result
+
+    if as_json:
+        print_json({"identities": [_plain(outcome) for outcome in outcomes]})
+    elif not outcomes:
+        line("nothing to do")
+    else:
+        for outcome in outcomes:
+            _tell(outcome)
+    results = {outcome.result for outcome in outcomes}
+    if Result.FAILED in results:
+        raise typer.Exit(1)
+    if Result.WAITING in results:
+        raise typer.Exit(3)
+
+
+def _tell(outcome: Outcome) -> None:
+    from mtlskit.cli.render import fail
+    from mtlskit.errors import MtlskitError
+    from mtlskit.lifecycle.target import Result
+
+    match outcome.result:
+        case Result.FAILED if isinstance(outcome.error, MtlskitError):
+            fail(outcome.error)
+        case Result.WAITING:
+            line(f"{outcome.identity}: not done yet, waiting: {outcome.told}")
+        case Result.ROTATED:
+            line(outcome.told)
+        case _:
+            line(f"{outcome.identity}: nothing to do, {outcome.told}")
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    error = outcome.error
+    return {
+        "identity": outcome.identity,
+        "result": outcome.result.value,
+        "told": outcome.told,
+        "rotation": outcome.rotation,
+        "version": outcome.version,
+        "serial": outcome.serial,
+        "old_serial": outcome.old_serial,
+        "not_after": outcome.not_after,
+        "step": outcome.step,
+        "error": None if error is None else {"code": error.code.value, "reason": error.sentence, "hint": error.hint},
+        "notes": list(outcome.notes),
+    }
+
+
+def _show_plans(config: ProxyConfig, identities: Sequence[IdentityConfig], wanted: Wanted, *, as_json: bool) -> None:
+    from mtlskit.lifecycle.due import plan_of
+
+    plans = [(identity.name, plan_of(stored_target(config, identity), wanted, _now())) for identity in identities]
+    if as_json:
+        print_json({"identities": [{"identity": name, "would": plan} for name, plan in plans]})
+    else:
+        for name, plan in plans:
+            line(f"{name}: would {plan}")
+        if not plans:
+            line("nothing to do")
+    if plans:
+        raise typer.Exit(3)
+
+
+def _now() -> Any:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)

@@ -1,0 +1,167 @@
+"""The second half of a rotation: from a version in the store to one that is proved, used, and alone.
+
+    prove          connect to every tunnel's upstream with it
+    before_switch  the operator's hook
+    switch         `current` means the new version
+    tell           the running proxies load it, and are seen to serve it
+    after_switch   the operator's hook
+    drain          wait for the sessions of the old certificate, if that is wanted
+    revoke         take the old certificate back, if that is wanted, and only what this store has asked for
+
+The operator's hook comes before anything is revoked: it may be what carries the new pair to other hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from mtlskit.errors import Code, MtlskitError, RotationError, StoreError
+from mtlskit.lifecycle.hooks import run_hook
+from mtlskit.lifecycle.prove import Proof, files_of, prove_tunnel
+from mtlskit.lifecycle.work import Done, StillWaiting, Work
+from mtlskit.store.identities import Version
+
+__all__ = ["after_switch", "before_switch", "drain", "prove", "revoke", "switch", "tell"]
+
+_DRAIN_PAUSE = 1.0  # seconds between two looks at the sessions that are left
+
+
+def _new(work: Work) -> Version:
+    version = work.target.stored.version_of(work.rotation.id)
+    if version is None:
+        raise StoreError(
+            Code.STORE_DAMAGED,
+            f"{work.target.stored.folder}: the version that rotation {work.rotation.id} has made is gone",
+            f"begin anew: mtlskit certs rotate {work.target.name} --fresh",
+        )
+    return version
+
+
+async def prove(work: Work) -> Done:
+    """Fails if an endpoint refuses the new pair, or no endpoint of a tunnel could be asked."""
+    target = work.target
+    if not work.wanted.prove:
+        return Done("not proved, as asked", {"skipped": True})
+    if not target.tunnels:
+        return Done("no tunnel uses it, so there is nothing to prove", {"skipped": True})
+    version, now = _new(work), work.tools.clock()
+    found: list[Sequence[Proof]] = []
+
+    async def one(number: int) -> None:
+        tunnel = target.tunnels[number]
+        found.append(await prove_tunnel(tunnel, files_of(tunnel.identity, version), now=now))
+
+    async with trio.open_nursery(strict_exception_groups=False) as nursery:
+        for number in range(len(target.tunnels)):
+            nursery.start_soon(one, number)
+    for proofs in found:
+        _judge(work, proofs)
+    proved = [proof for proofs in found for proof in proofs if proof.error is None]
+    told = "proved: " + "; ".join(f"{proof.endpoint} {proof.answer}" for proof in proved)
+    return Done(told, {"proofs": [[proof.tunnel, proof.endpoint, proof.answer] for proof in proved]})
+
+
+def _judge(work: Work, proofs: Sequence[Proof]) -> None:
+    failed = [proof for proof in proofs if proof.error is not None]
+    if refusal := next((proof for proof in failed if proof.refused), None):
+        raise _unproved(work, refusal)
+    if len(failed) == len(proofs):
+        raise _unproved(work, failed[0])
+    for proof in failed:
+        if proof.error is not None:
+            work.note(f"could not be proved at {proof.endpoint}: {proof.error.sentence}")
+
+
+def _unproved(work: Work, proof: Proof) -> RotationError:
+    error = proof.error
+    reason, hint = (error.sentence, error.hint) if error is not None else ("", "")
+    stays = "the old one goes on serving" if work.begun.get("old_serial") else "it is not used"
+    return RotationError(
+        Code.PROOF_FAILED,
+        f"{work.target.name}: the new certificate does not work for tunnel {proof.tunnel}, so {stays}: {reason}"
+        + (f" [{error.code}]" if error is not None else ""),
+        f"{hint}{'; ' if hint else ''}then run it again: the same certificate is tried (--fresh: another one)",
+    )
+
+
+async def before_switch(work: Work) -> Done:
+    """The operator's hook."""
+    return await _hook(work, "before_switch")
+
+
+async def after_switch(work: Work) -> Done:
+    """The operator's hook."""
+    return await _hook(work, "after_switch")
+
+
+async def _hook(work: Work, hook: str) -> Done:
+    target, version = work.target, _new(work)
+    facts = {
+        "rotation": work.rotation.id,
+        "version": str(version.number),
+        "serial": version.facts.serial,
+        "old_serial": str(work.begun.get("old_serial", "")),
+        "not_after": version.facts.not_after,
+        "cert": str(version.cert),
+        "key": str(version.key),
+    }
+    return Done(await run_hook(target.hooks, hook, target.name, facts, work.tools.emit))
+
+
+async def switch(work: Work) -> Done:
+    """The one step that changes what everybody reads."""
+    version = _new(work)
+    work.target.stored.switch(version)
+    return Done(f"switched to version {version.number}", {"version": version.number})
+
+
+async def tell(work: Work) -> Done:
+    """Running proxies."""
+    target = work.target
+    serial = _new(work).facts.serial
+    return Done(await work.tools.proxies.serve(target.name, target.identity.cert, serial))
+
+
+async def drain(work: Work) -> Done:
+    """Wait as long as is allowed; what is left then is no failure."""
+    old = str(work.begun.get("old_serial", ""))
+    if not old or not (work.target.identity.revoke_old or work.until is not None):
+        return Done()
+    while left := await _sessions(work, old):
+        told = f"{left} session{'' if left == 1 else 's'} of the old certificate to end"
+        try:
+            await work.pause(_DRAIN_PAUSE, told)
+        except StillWaiting:
+            return Done(f"going on without waiting for {told}", {"left": left})
+    if left is None:
+        return Done("a running proxy does not say whether it has sessions of the old certificate", {"left": None})
+    return Done("no session uses the old certificate", {"left": 0})
+
+
+async def _sessions(work: Work, serial: str) -> int | None:
+    return await work.tools.proxies.sessions(work.target.identity.cert, serial)
+
+
+async def revoke(work: Work) -> Done:
+    """Only with `revoke_old`, only what this store asked for, and only when no session here uses it any more."""
+    begun = work.begun
+    old = str(begun.get("old_serial", ""))
+    if not work.target.identity.revoke_old or not old:
+        return Done()
+    if not begun.get("old_made_here"):
+        work.note(f"the old certificate {old} is not revoked: this store did not ask for it, so others may use it")
+        return Done(facts={"owed": False})
+    remote_id = begun.get("old_remote_id")
+    if work.rotation.facts("drain").get("left") != 0:
+        work.note(f"the old certificate {old} is not revoked yet: sessions may still use it; the next run looks again")
+        return Done(facts={"owed": True, "serial": old, "remote_id": remote_id})
+    try:
+        told = await work.tools.issuer.revoke(old, remote_id, now=work.tools.clock())
+    except MtlskitError as exc:
+        if exc.code is not Code.ROTATION_REFUSED:
+            raise
+        work.note(f"the old certificate is not revoked: {exc.sentence}; {exc.hint}")
+        return Done(facts={"owed": False})
+    return Done(f"revoked the old certificate: {told}", {"owed": False, "serial": old})

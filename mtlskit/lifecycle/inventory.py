@@ -1,0 +1,238 @@
+"""Every identity there is: those of the configuration, and those that only the store knows. Nothing is changed.
+
+Two looks are to be had. `take_stock` is quick: it reads both files of an identity and the certificate in them, because a
+certificate is the only witness of its own dates; whether the key belongs to it is not looked at (an RSA key costs up to
+a quarter of a second). `examine` does what the proxy does when it loads the identity, short of TLS itself.
+
+What is wrong with one identity becomes its state, and never keeps the others from being seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography import x509
+
+from mtlskit.config.values import IdentityConfig, IssuerKind, ProxyConfig, RenewBefore
+from mtlskit.errors import Code, MtlskitError, StoreError
+from mtlskit.lifecycle.decide import Decision, State, decide
+from mtlskit.net.files import read_private, read_public
+from mtlskit.net.identity import check_files, resolved
+from mtlskit.pki.certificates import load_certificates, serial_text, subject_text
+from mtlskit.pki.chains import assemble
+from mtlskit.store.identities import Store, StoredIdentity, Version
+from mtlskit.store.journal import Journal
+
+__all__ = ["Condition", "Inventory", "Item", "examine", "take_stock"]
+
+
+class Condition(StrEnum):
+    """What is to be said of an identity."""
+
+    FINE = "fine"
+    DUE = "due"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not yet valid"
+    NONE_YET = "none yet"
+    """Nothing has been issued."""
+    PENDING = "pending"
+    """The first certificate has been asked for, and is not there yet."""
+    DAMAGED = "damaged"
+    """The files cannot be read, or are not what they should be."""
+    NOT_IN_FILE = "not in the file"
+    """The store has it, and the configuration does not name it."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One identity. What is not known is None or empty; the times are aware."""
+
+    name: str
+    issuer: str
+    condition: Condition
+    version: int | None = None
+    subject: str = ""
+    serial: str = ""
+    """Lower-case hexadecimal."""
+    not_before: datetime | None = None
+    decision: Decision | None = None
+    tunnels: tuple[str, ...] = ()
+    rotating: bool = False
+    """A rotation has begun and is not finished."""
+    reason: str = ""
+    """What is wrong, in a sentence."""
+    code: Code | None = None
+    todo: str = ""
+    """What to do; empty where nothing is to be done."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything that was found, in the order of the file; what the file does not name comes last."""
+
+    items: tuple[Item, ...]
+    store: Path | None = None
+    reason: str = ""
+    """Why the store could not be looked through."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The certificate of an identity, and the version it stands in."""
+
+    leaf: x509.Certificate
+    version: Version | None = None
+
+
+def take_stock(config: ProxyConfig, now: datetime) -> Inventory:
+    """Look at every identity at `now` (aware)."""
+    used = _used(config)
+    items = [_look(identity, config, used.get(identity.name, ()), now) for identity in config.identities]
+    if config.store is None:
+        return Inventory(tuple(items))
+    store = Store(config.store)
+    known = {identity.name for identity in config.identities if identity.issuer.kind is not IssuerKind.FILES}
+    try:
+        others = [name for name in store.names() if name not in known]
+    except StoreError as exc:
+        return Inventory(tuple(items), config.store, exc.sentence)
+    items.extend(_left_over(store.identity(name), config, now) for name in others)
+    return Inventory(tuple(items), config.store)
+
+
+def examine(config: ProxyConfig, names: Iterable[str], now: datetime) -> Inventory:
+    """Look at the identities called `names`, which the configuration has, as closely as a proxy that loads them."""
+    used = _used(config)
+    wanted = set(names)
+    items = []
+    for identity in config.identities:
+        if identity.name not in wanted:
+            continue
+        item = _look(identity, config, used.get(identity.name, ()), now)
+        if item.condition in {Condition.FINE, Condition.DUE}:
+            item = _closer(item, identity, config, now)
+        items.append(item)
+    return Inventory(tuple(items), config.store)
+
+
+def _used(config: ProxyConfig) -> Mapping[str, tuple[str, ...]]:
+    """The tunnels of each identity, by name."""
+    used: dict[str, tuple[str, ...]] = {}
+    for tunnel in config.tunnels:
+        used[tunnel.identity.name] = (*used.get(tunnel.identity.name, ()), tunnel.name)
+    return used
+
+
+def _look(identity: IdentityConfig, config: ProxyConfig, tunnels: tuple[str, ...], now: datetime) -> Item:
+    item = Item(identity.name, identity.issuer.kind.value, Condition.NONE_YET, tunnels=tunnels)
+    kind = identity.issuer.kind
+    try:
+        if kind is IssuerKind.FILES or config.store is None:
+            return _judged(item, _Found(_leaf(identity.cert, identity.key, identity)), identity, now)
+        stored = Store(config.store).identity(identity.name)
+        item = replace(item, rotating=Journal(stored.journal_path).unfinished() is not None)
+        found = _current(stored)
+    except MtlskitError as exc:
+        return _damaged(item, exc, identity)
+    if found is None:
+        condition = Condition.PENDING if item.rotating else Condition.NONE_YET
+        return replace(item, condition=condition, todo=_next_step(identity))
+    return _judged(item, found, identity, now)
+
+
+def _left_over(stored: StoredIdentity, config: ProxyConfig, now: datetime) -> Item:
+    where = config.source or "the configuration"
+    item = Item(
+        stored.name,
+        "",
+        Condition.NOT_IN_FILE,
+        todo=f"add [identity.{stored.name}] to {where}, or remove {stored.folder}",
+    )
+    try:
+        found = _current(stored)
+    except MtlskitError as exc:
+        return replace(item, reason=exc.sentence, code=exc.code)
+    if found is None:
+        return item
+    issuer = found.version.facts.issuer if found.version else ""
+    return _with_facts(replace(item, issuer=issuer), found, None, now)
+
+
+def _current(stored: StoredIdentity) -> _Found | None:
+    """What is in force, or None. Raises `MtlskitError` where the files are not what was put there."""
+    version = stored.current()
+    if version is None:
+        return None
+    leaf = _leaf(version.cert, version.key, None)
+    if serial_text(leaf) != version.facts.serial:
+        raise StoreError(
+            Code.STORE_DAMAGED,
+            f"{version.cert}: not the certificate that was put there: its serial is {serial_text(leaf)},"
+            f" and that of the version {version.facts.serial}",
+            "issue anew",
+        )
+    return _Found(leaf, version)
+
+
+def _leaf(cert: Path, key: Path, identity: IdentityConfig | None) -> x509.Certificate:
+    if identity is not None:
+        files = resolved(identity)
+        cert, key = files.cert, files.key
+    certificates = load_certificates(read_public(cert, "client certificate"), source=str(cert))
+    read_private(key, "private key")
+    return certificates[0] if len(certificates) == 1 else assemble(certificates).leaf
+
+
+def _with_facts(item: Item, found: _Found, renew_before: RenewBefore | None, now: datetime) -> Item:
+    leaf = found.leaf
+    return replace(
+        item,
+        version=found.version.number if found.version else None,
+        subject=subject_text(leaf),
+        serial=serial_text(leaf),
+        not_before=leaf.not_valid_before_utc,
+        decision=decide(leaf.not_valid_before_utc, leaf.not_valid_after_utc, now, renew_before),
+    )
+
+
+def _judged(item: Item, found: _Found, identity: IdentityConfig, now: datetime) -> Item:
+    item = _with_facts(item, found, identity.renew_before, now)
+    state = item.decision.state if item.decision else State.FINE
+    todo = ""
+    if state is State.NOT_YET_VALID:
+        todo = "set this machine's clock (date -u shows it), if the certificate was issued just now"
+    elif state is not State.FINE:
+        todo = _next_step(identity)
+    return replace(item, condition=Condition(state.value), todo=todo)
+
+
+def _closer(item: Item, identity: IdentityConfig, config: ProxyConfig, now: datetime) -> Item:
+    """With the key, and the CAs of the identity and of its tunnels."""
+    variants = dict.fromkeys([identity, *(each.identity for each in config.tunnels if each.identity.name == item.name)])
+    warnings: dict[str, None] = {}
+    try:
+        for variant in variants:
+            warnings |= dict.fromkeys(check_files(variant, now=now).warnings)
+    except MtlskitError as exc:
+        return _damaged(item, exc, identity)
+    return replace(item, warnings=tuple(warnings))
+
+
+def _damaged(item: Item, exc: MtlskitError, identity: IdentityConfig) -> Item:
+    todo = exc.hint
+    # What lies in the store is ours to make anew, unless only the rights are wrong, or the CA, which is not ours.
+    ours = identity.issuer.kind is not IssuerKind.FILES and exc.code not in {Code.STORE_UNUSABLE, Code.KEY_EXPOSED}
+    if ours and (identity.ca is None or str(identity.ca) not in exc.sentence):
+        todo = _next_step(identity)
+    return replace(item, condition=Condition.DAMAGED, reason=exc.sentence, code=exc.code, todo=todo)
+
+
+def _next_step(identity: IdentityConfig) -> str:
+    if identity.issuer.kind is IssuerKind.FILES:
+        return f"put new files in place of {identity.cert} and {identity.key}"
+    return f"mtlskit certs rotate {identity.name}"

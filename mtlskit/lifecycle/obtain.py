@@ -1,0 +1,171 @@
+"""The first half of a rotation: from nothing to a new version in the store, which nobody uses yet.
+
+key      our key and request, among the pending files        (where the issuer does not make the key)
+survey   what is there at the issuer's, before anything is asked for
+request  ask for the certificate, or find the one that was asked for
+stage    fetch it, check it, and add it to the store
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mtlskit.config.values import IdentityConfig
+from mtlskit.errors import Code, ConfigError, IdentityError, StoreError
+from mtlskit.issuers.base import Delivery
+from mtlskit.lifecycle.work import REQUEST, Done, UselessRotation, Work
+from mtlskit.net.files import read_private
+from mtlskit.pki.certificates import spki_sha256, subject_text
+from mtlskit.pki.identity import CheckedPair, check_pair
+from mtlskit.pki.keys import KeyType, generate_key, load_private_key, private_key_pem, spki_sha256_of_key
+from mtlskit.pki.requests import Wishes, alternative_name, make_request, subject_name
+from mtlskit.store.files import PUBLIC, write_file
+from mtlskit.store.identities import KEY, Material, VersionFacts
+
+__all__ = ["make_key", "passphrase_of", "request", "stage", "survey"]
+
+
+async def make_key(work: Work) -> Done:
+    """Our own key, and a request for it; what a killed run has made of them is kept."""
+    if work.tools.issuer.makes_key or work.wanted.material is not None:
+        return Done()
+    identity, folder = work.target.identity, work.pending
+    wishes = _wishes(identity)
+    passphrase = passphrase_of(identity)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StoreError(
+            Code.STORE_UNUSABLE,
+            f"{folder}: cannot be made: {exc.strerror or exc}",
+            f"see `ls -ld {work.target.stored.folder}`",
+        ) from exc
+    path = folder / KEY
+    if not path.exists():
+        made = generate_key(KeyType(identity.issuer.key_type))
+        write_file(path, private_key_pem(made, passphrase))
+    key = load_private_key(read_private(path, "private key"), source=str(path), passphrase=passphrase)
+    write_file(folder / REQUEST, make_request(key, wishes), mode=PUBLIC, replace=True)
+    pin = spki_sha256_of_key(key).hex()
+    return Done(f"made a key ({identity.issuer.key_type}) and a request for it", {"spki_sha256": pin})
+
+
+async def survey(work: Work) -> Done:
+    """What the issuer has already, so that a repeated request finds its own."""
+    if work.wanted.material is not None:
+        return Done()
+    return Done(facts={"found": dict(await work.tools.issuer.survey(work.order()))})
+
+
+async def request(work: Work) -> Done:
+    """Ask."""
+    if work.wanted.material is not None:
+        return Done()
+    issuer = work.tools.issuer
+    receipt = await issuer.request(work.order(), work.rotation.facts("survey").get("found", {}))
+    kind = work.target.identity.issuer.kind
+    return Done(f"asked {kind} for a certificate", {"receipt": dict(receipt)})
+
+
+async def stage(work: Work) -> Done:
+    """Fetch, check, and add to the store."""
+    target = work.target
+    if (made := target.stored.version_of(work.rotation.id)) is None:
+        delivery = await _delivery(work)
+        try:
+            checked = _checked(work, delivery)
+        except IdentityError as exc:
+            raise UselessRotation(_wrong(target.identity, exc)) from exc
+        for note in (*delivery.notes, *checked.pair.warnings):
+            work.note(note)
+        facts = _facts(work, checked.pair, delivery)
+        made = target.stored.stage(Material(checked.pair.chain_pem, checked.key_pem, delivery.root_pem), facts)
+    facts = made.facts
+    until = facts.not_after[:16].replace("T", " ")
+    told = f"staged version {made.number}: {facts.subject}, serial {facts.serial}, valid until {until} UTC"
+    return Done(told, {"version": made.number, "serial": facts.serial, "remote_id": facts.remote_id})
+
+
+@dataclass(frozen=True)
+class _Checked:
+    pair: CheckedPair
+    key_pem: bytes
+    """As it is to be stored."""
+
+
+async def _delivery(work: Work) -> Delivery:
+    if (given := work.wanted.material) is not None:
+        return Delivery(given.cert_pem, given.key_pem, given.root_pem, ours=False)
+    issuer, receipt = work.tools.issuer, work.rotation.facts("request").get("receipt", {})
+    while (delivery := await issuer.fetch(work.order(), receipt)) is None:
+        await work.pause(issuer.pause, issuer.waiting_for(work.order(), receipt))
+    return delivery
+
+
+def _checked(work: Work, delivery: Delivery) -> _Checked:
+    """The pair, good from now on. Raises IdentityError if it is none."""
+    identity = work.target.identity
+    passphrase = passphrase_of(identity)
+    where = f"the certificate from {identity.issuer.kind}"
+    ours = delivery.key_pem is None
+    key_path = work.pending / KEY
+    key_pem = read_private(key_path, "private key") if delivery.key_pem is None else delivery.key_pem
+    pair = check_pair(
+        delivery.cert_pem,
+        key_pem,
+        now=work.tools.clock(),
+        cert_source=where,
+        key_source=str(key_path) if ours else f"the key from {identity.issuer.kind}",
+        passphrase=passphrase,
+    )
+    return _Checked(pair, key_pem if ours else private_key_pem(pair.key, passphrase))
+
+
+def _facts(work: Work, pair: CheckedPair, delivery: Delivery) -> VersionFacts:
+    leaf = pair.leaf
+    return VersionFacts(
+        issuer=str(work.target.identity.issuer.kind),
+        serial=pair.serial,
+        subject=subject_text(leaf),
+        not_before=_iso(leaf.not_valid_before_utc),
+        not_after=_iso(leaf.not_valid_after_utc),
+        spki_sha256=spki_sha256(leaf).hex(),
+        created_at=_iso(work.tools.clock()),
+        rotation=work.rotation.id,
+        remote_id=delivery.remote_id,
+        made_here=delivery.ours,
+    )
+
+
+def _wishes(identity: IdentityConfig) -> Wishes:
+    issuer = identity.issuer
+    try:
+        subject = subject_name(issuer.subject or f"CN={identity.name}")
+        return Wishes(subject, tuple(alternative_name(text) for text in issuer.san))
+    except ValueError as exc:
+        raise ConfigError(
+            Code.CONFIG_BAD_VALUE,
+            f"[identity.{identity.name}]: subject or san cannot be used: {exc}",
+            'write subject = "CN=reporting" and san = ["DNS:bi.example.com"]',
+        ) from exc
+
+
+def passphrase_of(identity: IdentityConfig) -> bytes | None:
+    """The passphrase under which the identity's key is kept, if it has one. Raises IdentityError for its file."""
+    if identity.passphrase_file is None:
+        return None
+    return read_private(identity.passphrase_file, "passphrase").rstrip(b"\r\n") or None
+
+
+def _wrong(identity: IdentityConfig, exc: IdentityError) -> IdentityError:
+    # The code stays: it says what is wrong with the certificate.
+    return IdentityError(
+        exc.code,
+        f"{identity.name}: what {identity.issuer.kind} handed out cannot be used: {exc.sentence}",
+        exc.hint,
+    )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")

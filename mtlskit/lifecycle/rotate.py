@@ -1,0 +1,341 @@
+"""Rotation: an identity gets a new certificate, by a journal of steps that bears to be killed between any two.
+
+Whoever is killed leaves a working pair in `current`: the old one until the switch, which is one rename, and from then
+on the new one, which was proved before. The next run reads the journal and goes on after the last step that is written
+there; that step may have been done without being written down, so each bears to be done twice. A step that fails leaves
+the rotation open in the same way: the next run tries it again with the same certificate, so that failures do not pile
+up certificates at the issuer's. Where what was handed out can never do, the rotation is given up and the next run
+begins anew; `fresh` asks for that.
+
+One process at a time works on an identity. One that had to wait for another, and finds a new version when its turn
+comes, has nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from mtlskit.errors import MtlskitError
+from mtlskit.lifecycle import install, obtain
+from mtlskit.lifecycle.due import decision_of
+from mtlskit.lifecycle.events import (
+    Rotated,
+    RotationBegun,
+    RotationFailed,
+    RotationNoted,
+    RotationResumed,
+    RotationStepDone,
+    RotationWaits,
+)
+from mtlskit.lifecycle.hooks import run_hook
+from mtlskit.lifecycle.target import PATIENCE, Outcome, Result, Target, Tools, Wanted
+from mtlskit.lifecycle.work import Step, StillWaiting, UselessRotation, Work
+from mtlskit.store.audit import write_audit
+from mtlskit.store.identities import Version
+from mtlskit.store.journal import ABANDONED, BEGUN, DONE, REVOKED, Journal, Rotation
+from mtlskit.store.lock import FileLock
+
+__all__ = ["STEPS", "rotate"]
+
+STEPS: dict[str, Step] = {
+    "key": obtain.make_key,
+    "survey": obtain.survey,
+    "request": obtain.request,
+    "stage": obtain.stage,
+    "prove": install.prove,
+    "before_switch": install.before_switch,
+    "switch": install.switch,
+    "tell": install.tell,
+    "after_switch": install.after_switch,
+    "drain": install.drain,
+    "revoke": install.revoke,
+}
+"""By the names under which the journal knows them, in their order."""
+
+_LOCK_PAUSE = 0.1
+
+
+async def rotate(target: Target, tools: Tools, wanted: Wanted) -> Outcome:
+    """Replace the certificate of one identity, or go on with what an earlier run has left.
+
+    Nothing is raised but for faults of ours: what goes wrong is the outcome, with the error in it.
+    """
+    run = _Run(target, tools, wanted)
+    try:
+        return await run.go()
+    except MtlskitError as exc:
+        return await run.failed(exc)
+
+
+class _Run:
+    def __init__(self, target: Target, tools: Tools, wanted: Wanted) -> None:
+        self.target = target
+        self.tools = tools
+        self.wanted = wanted
+        self.journal = Journal(target.stored.journal_path)
+        self.until = None if wanted.wait is None else trio.current_time() + wanted.wait
+        self.work: Work | None = None
+        self.step = "begin"
+
+    async def go(self) -> Outcome:
+        stored = self.target.stored
+        stored.prepare()
+        before = stored.current()
+        async with _locked(self.target, self.tools):
+            current = stored.current()
+            if current is not None and (before is None or current.number != before.number):
+                return self._nothing(current, "another process has just done it")
+            await self._pay_owed()
+            if current is not None and self._fine(current):
+                return self._nothing(current, "it is not due")
+            rotation = await self._rotation(current)
+            self.work = Work(self.target, self.tools, self.wanted, rotation, self.until)
+            try:
+                return await self._walk(self.work)
+            except StillWaiting as exc:
+                return self._waiting(self.work, str(exc))
+            except UselessRotation as exc:
+                await self._abandon(self.work.rotation, exc.error.sentence)
+                raise exc.error from exc
+
+    async def failed(self, exc: MtlskitError) -> Outcome:
+        """The outcome of a run that an error has ended; the operator's hook and the audit log hear of it."""
+        name, rotation = self.target.name, self.work.rotation.id if self.work else ""
+        reason = {"code": exc.code.value, "reason": exc.sentence, "hint": exc.hint}
+        self.tools.emit(RotationFailed(identity=name, step=self.step, **reason))
+        facts = {"rotation": rotation, "step": self.step, "code": exc.code.value, "error": exc.sentence}
+        for note in (
+            await self._attempt_hook(facts),
+            self._attempt_audit("failed", step=self.step, code=exc.code.value, reason=exc.sentence),
+        ):
+            if note:
+                self.tools.emit(RotationNoted(identity=name, note=note))
+        notes = tuple(self.work.notes) if self.work else ()
+        return Outcome(
+            name,
+            Result.FAILED,
+            exc.sentence,
+            rotation=rotation,
+            step=self.step,
+            error=exc,
+            notes=notes,
+            old_serial=self._old_serial,
+        )
+
+    # The way through.
+
+    async def _walk(self, work: Work) -> Outcome:
+        for step, do in STEPS.items():
+            if step in work.rotation.steps:
+                continue
+            self.step = step
+            done = await do(work)
+            work.rotation = self.journal.note(work.rotation, step, self.tools.clock(), **done.facts)
+            if done.told:
+                event = RotationStepDone(
+                    identity=self.target.name, rotation=work.rotation.id, step=step, told=done.told
+                )
+                self.tools.emit(event)
+        self.step = "end"
+        return self._finish(work)
+
+    def _finish(self, work: Work) -> Outcome:
+        stored = self.target.stored
+        made = stored.version_of(work.rotation.id)
+        current = stored.current() if made is None else made
+        version, facts = (current.number, current.facts) if current is not None else (None, None)
+        serial, not_after = (facts.serial, facts.not_after) if facts is not None else ("", "")
+        self._audit("rotated", version=version, serial=serial, old_serial=self._old_serial, notes=work.notes)
+        self.journal.note(work.rotation, DONE, self.tools.clock())
+        stored.discard_pending(work.rotation.id)
+        stored.sweep()
+        event = Rotated(
+            identity=self.target.name,
+            rotation=work.rotation.id,
+            version=version or 0,
+            serial=serial,
+            not_after=not_after,
+            old_serial=self._old_serial,
+        )
+        self.tools.emit(event)
+        return Outcome(
+            self.target.name,
+            Result.ROTATED,
+            event.sentence(),
+            rotation=work.rotation.id,
+            version=version,
+            serial=serial,
+            not_after=not_after,
+            notes=tuple(work.notes),
+            old_serial=self._old_serial,
+        )
+
+    def _waiting(self, work: Work, told: str) -> Outcome:
+        self.tools.emit(RotationWaits(identity=self.target.name, waits_for=told))
+        return Outcome(
+            self.target.name,
+            Result.WAITING,
+            told,
+            rotation=work.rotation.id,
+            step=self.step,
+            notes=tuple(work.notes),
+            old_serial=self._old_serial,
+        )
+
+    def _nothing(self, current: Version, why: str) -> Outcome:
+        facts = current.facts
+        return Outcome(
+            self.target.name,
+            Result.NOTHING_TO_DO,
+            why,
+            version=current.number,
+            serial=facts.serial,
+            not_after=facts.not_after,
+        )
+
+    # Which rotation it is.
+
+    def _fine(self, current: Version) -> bool:
+        """Whether only what is due is to be done, and this is not."""
+        if not self.wanted.only_if_due or self.journal.unfinished() is not None:
+            return False
+        return not decision_of(self.target, current, self.tools.clock()).renew
+
+    async def _rotation(self, current: Version | None) -> Rotation:
+        """The one that was left unfinished, or a new one."""
+        left = self.journal.unfinished()
+        if left is not None and (why := self._useless(left)):
+            await self._abandon(left, why)
+            left = None
+        self.target.stored.sweep(rotation=left.id if left else "")
+        if left is not None:
+            last = list(left.steps)[-1]
+            self.tools.emit(RotationResumed(identity=self.target.name, rotation=left.id, after=last))
+            return left
+        kind = str(self.target.identity.issuer.kind)
+        old = current.facts if current is not None else None
+        self._audit("rotation begun", reason=self.wanted.reason, issuer=kind, old_serial=old.serial if old else "")
+        rotation = self.journal.begin(
+            self.tools.clock(),
+            reason=self.wanted.reason,
+            issuer=kind,
+            given=self.wanted.material is not None,
+            old_version=current.number if current is not None else None,
+            old_serial=old.serial if old else "",
+            old_remote_id=old.remote_id if old else None,
+            old_made_here=bool(old and old.made_here),
+        )
+        self.tools.emit(
+            RotationBegun(identity=self.target.name, rotation=rotation.id, reason=self.wanted.reason, issuer=kind)
+        )
+        return rotation
+
+    def _useless(self, left: Rotation) -> str:
+        """Why an unfinished rotation is not gone on with; empty if it is."""
+        if self.wanted.fresh:
+            return "a fresh one was asked for"
+        if self.wanted.material is not None:
+            return "a certificate was brought by hand"
+        begun, staged = left.facts(BEGUN), self.target.stored.version_of(left.id)
+        if staged is None:
+            if begun.get("given"):
+                return "what was brought by hand is lost"
+            if begun.get("issuer") != str(self.target.identity.issuer.kind):
+                return f"the issuer was {begun.get('issuer')} then"
+            return ""
+        # A hook that fails for months must not keep its certificate from being renewed.
+        due = decision_of(self.target, staged, self.tools.clock()).renew
+        return "its certificate is due by now" if due else ""
+
+    async def _abandon(self, rotation: Rotation, why: str) -> None:
+        """Give a rotation up; the certificate that it made, and nobody uses, is revoked where that can be."""
+        stored = self.target.stored
+        current, staged = stored.current(), stored.version_of(rotation.id)
+        in_use = current is not None and current.facts.rotation == rotation.id
+        told = ""
+        if not in_use and (staged is None or staged.facts.made_here):
+            told = await self._take_back(rotation, staged)
+        self._audit("rotation abandoned", rotation=rotation.id, reason=why, told=told)
+        self.journal.note(rotation, ABANDONED, self.tools.clock(), reason=why, told=told)
+        stored.discard_pending(rotation.id)
+        if staged is not None and not in_use:
+            stored.remove(staged.number)
+        self.tools.emit(
+            RotationNoted(
+                identity=self.target.name,
+                note=f"rotation {rotation.id} is given up: {why}" + (f"; {told}" if told else ""),
+            )
+        )
+
+    async def _take_back(self, rotation: Rotation, staged: Version | None) -> str:
+        receipt = rotation.facts("request").get("receipt", {})
+        serial = staged.facts.serial if staged is not None else str(receipt.get("serial", ""))
+        remote_id = staged.facts.remote_id if staged is not None else receipt.get("id")
+        if not (serial or remote_id) or not receipt.get("surely_ours", True):
+            return ""
+        try:
+            return await self.tools.issuer.revoke(serial, remote_id, now=self.tools.clock())
+        except MtlskitError as exc:
+            return f"its certificate {serial or remote_id} is not revoked: {exc.sentence}"
+
+    async def _pay_owed(self) -> None:
+        """Revoke what earlier rotations had to leave, once no session uses it."""
+        for rotation in self.journal.owed():
+            facts = rotation.facts("revoke")
+            serial = str(facts.get("serial", ""))
+            if await self.tools.proxies.sessions(self.target.identity.cert, serial) != 0:
+                continue
+            try:
+                told = await self.tools.issuer.revoke(serial, facts.get("remote_id"), now=self.tools.clock())
+            except MtlskitError as exc:
+                note = f"the certificate {serial} of an earlier rotation is still not revoked: {exc.sentence}"
+                self.tools.emit(RotationNoted(identity=self.target.name, note=note))
+                continue
+            self._audit("revoked", serial=serial, told=told)
+            self.journal.note(rotation, REVOKED, self.tools.clock(), told=told)
+
+    # Telling.
+
+    @property
+    def _old_serial(self) -> str:
+        return str(self.work.begun.get("old_serial", "")) if self.work else ""
+
+    def _audit(self, action: str, **facts: object) -> None:
+        write_audit(self.target.store, action, self.target.name, now=self.tools.clock(), **facts)
+
+    def _attempt_audit(self, action: str, **facts: object) -> str:
+        """What went wrong while writing; a failure is told already, and must not be lost to a full disk."""
+        try:
+            self._audit(action, **facts)
+        except MtlskitError as exc:
+            return f"the audit log could not be written: {exc.sentence}"
+        return ""
+
+    async def _attempt_hook(self, facts: dict[str, str]) -> str:
+        try:
+            await run_hook(self.target.hooks, "failed", self.target.name, facts, self.tools.emit)
+        except MtlskitError as exc:
+            return exc.sentence
+        return ""
+
+
+@asynccontextmanager
+async def _locked(target: Target, tools: Tools) -> AsyncIterator[None]:
+    """Hold the identity's lock. Raises `StoreError` (STORE_BUSY) after `PATIENCE` seconds."""
+    lock = FileLock(target.stored.lock_path)
+    until = trio.current_time() + PATIENCE
+    told = False
+    while not lock.acquire():
+        if trio.current_time() >= until:
+            raise lock.busy(PATIENCE)
+        if not told:
+            tools.emit(RotationWaits(identity=target.name, waits_for=f"{lock.holder()}, which works on it"))
+            told = True
+        await trio.sleep(_LOCK_PAUSE)
+    try:
+        yield
+    finally:
+        lock.release()
