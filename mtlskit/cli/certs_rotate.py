@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mtlskit.lifecycle.target import Outcome, Wanted
     from mtlskit.telemetry import Emit
 
-__all__ = ["ISSUE_EPILOG", "ROTATE_EPILOG", "issue", "rotate"]
+__all__ = ["ISSUE_EPILOG", "ROTATE_EPILOG", "issue", "progress", "rotate", "run_rotations", "wanted_of"]
 
 ROTATE_EPILOG = """\b
 Examples:
@@ -85,12 +85,12 @@ def rotate(
         emit = progress(log, quiet=quiet)
         loaded = load(config)
         found = _wanted_ones(loaded, names or [], due=due)
-        wanted = _wanted("due" if due else "asked for", wait, timeout, prove=not no_prove, fresh=fresh)
+        wanted = wanted_of("due" if due else "asked for", wait, timeout, prove=not no_prove, fresh=fresh)
         wanted = replace(wanted, only_if_due=due)
         if dry_run:
             _show_plans(loaded, found, wanted, as_json=as_json)
             return
-        _run(loaded, found, wanted, emit, as_json=as_json)
+        run_rotations(loaded, found, wanted, emit, as_json=as_json)
 
 
 def issue(
@@ -119,8 +119,8 @@ def issue(
                     f"{identity.name} has a certificate: version {current.number}, serial {current.facts.serial}",
                     f"replace it: mtlskit certs rotate {identity.name}",
                 )
-        wanted = _wanted("first certificate", wait, timeout, prove=not no_prove, fresh=fresh)
-        _run(loaded, found, wanted, emit, as_json=as_json)
+        wanted = wanted_of("first certificate", wait, timeout, prove=not no_prove, fresh=fresh)
+        run_rotations(loaded, found, wanted, emit, as_json=as_json)
 
 
 def _wanted_ones(config: ProxyConfig, names: Sequence[str], *, due: bool) -> list[IdentityConfig]:
@@ -139,7 +139,7 @@ def _wanted_ones(config: ProxyConfig, names: Sequence[str], *, due: bool) -> lis
     return found
 
 
-def _wanted(reason: str, wait: bool, timeout: str, *, prove: bool, fresh: bool) -> Wanted:
+def wanted_of(reason: str, wait: bool, timeout: str, *, prove: bool, fresh: bool) -> Wanted:
     from mtlskit.config.durations import parse_duration
     from mtlskit.errors import ConfigError
     from mtlskit.lifecycle.target import Wanted
@@ -151,7 +151,7 @@ def _wanted(reason: str, wait: bool, timeout: str, *, prove: bool, fresh: bool) 
     return Wanted(reason, wait=seconds if wait else None, prove=prove, fresh=fresh)
 
 
-def _run(
+def run_rotations(
     config: ProxyConfig, identities: Sequence[IdentityConfig], wanted: Wanted, emit: Emit, *, as_json: bool
 ) -> None:
     import trio

@@ -6,11 +6,27 @@ imported inside the commands that need them, and help is plain text (rich costs 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from mtlskit.cli import csr, demo, keys, proxy, sandbox
+from mtlskit.cli import (
+    ca,
+    certs_convert,
+    certs_import,
+    certs_list,
+    certs_revoke,
+    certs_rotate,
+    certs_show,
+    certs_watch,
+    control,
+    csr,
+    demo,
+    keys,
+    proxy,
+    sandbox,
+)
 from mtlskit.cli.render import line
 from mtlskit.cli.usage import Command, Group, Root
 
@@ -31,6 +47,7 @@ Exit status:
   0    done, or stopped by a signal
   1    it failed
   2    wrong usage or configuration, or nothing could start
+  3    it has looked, and something needs attention
   130  interrupted before it had begun"""
 
 
@@ -54,25 +71,53 @@ def root(
     """
 
 
-for name, command, epilog, summary in (
+_GROUPS = {
+    "certs": "Certificates: show, issue, rotate.",
+    "keys": "Make private keys.",
+    "csr": "Make and show certificate requests.",
+    "ca": "Run a small certificate authority.",
+}
+
+_COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ("demo", demo.demo, demo.EPILOG, "Show all of it on this machine, in seconds."),
     ("proxy", proxy.proxy, proxy.EPILOG, "Take plain connections, forward them over mutual TLS."),
+    ("status", control.status, control.STATUS_EPILOG, "Show the running proxies."),
+    ("reload", control.reload, control.RELOAD_EPILOG, "Have them read their certificates again."),
+    ("stop", control.stop, control.STOP_EPILOG, "Stop the running proxy."),
     ("sandbox", sandbox.sandbox, sandbox.EPILOG, "Run a database that demands mutual TLS, to try with."),
-):
-    app.command(name, cls=Command, epilog=epilog, short_help=summary)(command)
+    ("certs list", certs_list.list_identities, certs_list.LIST_EPILOG, "Show every identity and its state."),
+    ("certs check", certs_list.check, certs_list.CHECK_EPILOG, "Tell by status if one is due."),
+    ("certs show", certs_show.show, certs_show.SHOW_EPILOG, "Show what a file or identity holds."),
+    ("certs issue", certs_rotate.issue, certs_rotate.ISSUE_EPILOG, "Get an identity's first certificate."),
+    ("certs rotate", certs_rotate.rotate, certs_rotate.ROTATE_EPILOG, "Replace certificates."),
+    ("certs watch", certs_watch.watch, certs_watch.EPILOG, "Keep certificates renewed, as a service."),
+    ("certs import", certs_import.import_, certs_import.EPILOG, "Take in a certificate issued elsewhere."),
+    ("certs export", certs_convert.export, certs_convert.EXPORT_EPILOG, "Write files for psql, JDBC, …"),
+    ("certs revoke", certs_revoke.revoke, certs_revoke.EPILOG, "Take a certificate back, for good."),
+    ("keys new", keys.new, keys.NEW_EPILOG, "Make a private key."),
+    ("csr new", csr.new, csr.NEW_EPILOG, "Make a request for a key."),
+    ("csr show", csr.show, csr.SHOW_EPILOG, "Show what a request asks for."),
+    ("ca init", ca.init, ca.INIT_EPILOG, "Make a CA in a folder."),
+    ("ca sign", ca.sign, ca.SIGN_EPILOG, "Issue a certificate for a request."),
+    ("ca revoke", ca.revoke, ca.REVOKE_EPILOG, "Revoke a certificate."),
+    ("ca list", ca.list_issued, ca.LIST_EPILOG, "Show what was issued."),
+    ("ca crl", ca.crl, ca.CRL_EPILOG, "Write the revocation list anew."),
+)
+"""In the order in which help shows them."""
 
 
-def _group(name: str, summary: str) -> typer.Typer:
-    group = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None, help=summary)
-    app.add_typer(group, name=name)
-    return group
+def _register() -> None:
+    groups: dict[str, typer.Typer] = {}
+    for words, command, epilog, summary in _COMMANDS:
+        group, _, name = words.rpartition(" ")
+        if group and group not in groups:
+            groups[group] = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None, help=_GROUPS[group])
+            app.add_typer(groups[group], name=group)
+        parent = groups[group] if group else app
+        parent.command(name, cls=Command, epilog=epilog, short_help=summary)(command)
 
 
-_keys = _group("keys", "Make private keys.")
-_keys.command("new", cls=Command, epilog=keys.NEW_EPILOG, short_help="Make a private key.")(keys.new)
-_csr = _group("csr", "Make and show certificate requests.")
-_csr.command("new", cls=Command, epilog=csr.NEW_EPILOG, short_help="Make a request for a key.")(csr.new)
-_csr.command("show", cls=Command, epilog=csr.SHOW_EPILOG, short_help="Show what a request asks for.")(csr.show)
+_register()
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from mtlskit.telemetry import Event, Level
 
 __all__ = [
     "HookRan",
+    "RenewalPlanned",
     "Rotated",
     "RotationBegun",
     "RotationFailed",
@@ -113,6 +114,18 @@ class RotationFailed(_OfIdentity):
     def sentence(self) -> str:
         hint = f"; {self.hint}" if self.hint else ""
         return f"{self.identity}: not rotated, failed at {self.step}: {self.reason} [{self.code}]{hint}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenewalPlanned(_OfIdentity):
+    """A watcher knows when it will renew an identity."""
+
+    serial: str
+    at: str
+    """ISO 8601, UTC."""
+
+    def sentence(self) -> str:
+        return f"{self.identity}: serial {self.serial} will be renewed on {self.at[:16].replace('T', ' ')} UTC"
 
 
 @dataclass(frozen=True, kw_only=True)

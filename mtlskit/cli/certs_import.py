@@ -1,0 +1,108 @@
+"""`mtlskit certs import`: a certificate that was issued elsewhere becomes an identity's next version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mtlskit.cli.certs_rotate import (
+    FreshOption,
+    NoProveOption,
+    TimeoutOption,
+    WaitOption,
+    progress,
+    run_rotations,
+    wanted_of,
+)
+from mtlskit.cli.chosen import ConfigOption, identities_called, load, stored_target
+from mtlskit.cli.options import JsonOption, LogOption, QuietOption
+from mtlskit.cli.passphrase import CommandOption, FileOption, PromptOption, VariableOption, read_passphrase
+from mtlskit.cli.render import reported
+
+if TYPE_CHECKING:
+    from mtlskit.lifecycle.target import Target
+    from mtlskit.store.identities import Material
+
+__all__ = ["EPILOG", "import_"]
+
+EPILOG = """\b
+Examples:
+  mtlskit certs import reporting client.crt chain.crt      what came back for the request (issuer = "csr")
+  mtlskit certs import reporting client.crt --key client.key --ca root.crt
+  mtlskit certs import reporting bundle.p12 --passphrase-prompt
+
+FILEs are PEM, DER or PKCS #12, in any order. The pair is checked and proved as in a rotation before it is used."""
+
+
+def import_(
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The identity.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", show_default=False, help="The private key.")
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", metavar="FILE", show_default=False, help="The server's CAs, to be kept with the pair."),
+    ] = None,
+    passphrase_file: FileOption = None,
+    passphrase_env: VariableOption = None,
+    passphrase_command: CommandOption = None,
+    passphrase_prompt: PromptOption = False,
+    wait: WaitOption = False,
+    timeout: TimeoutOption = "15m",
+    no_prove: NoProveOption = False,
+    fresh: FreshOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    log: LogOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Take a certificate into the store, prove it, and switch to it.
+
+    Without a key, it is the answer to the request that a rotation of this identity has made.
+    """
+    with reported(as_json=as_json):
+        from dataclasses import replace
+
+        emit = progress(log, quiet=quiet)
+        loaded = load(config)
+        identity = identities_called(loaded, [name])[0]
+        target = stored_target(loaded, identity)
+        passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_command, passphrase_prompt)
+        wanted = wanted_of("imported", wait, timeout, prove=not no_prove, fresh=fresh)
+        if key is None and (pending := None if fresh else _pending_key(target)) is not None:
+            _bring(target, files, pending, passphrase)
+        else:
+            wanted = replace(wanted, material=_material(files, key, ca, passphrase))
+        run_rotations(loaded, [identity], wanted, emit, as_json=as_json)
+
+
+def _pending_key(target: Target) -> Path | None:
+    """The key of the request that waits for an answer."""
+    from mtlskit.store.identities import KEY
+    from mtlskit.store.journal import Journal
+
+    left = Journal(target.stored.journal_path).unfinished()
+    if left is None or "request" not in left.steps or "stage" in left.steps:
+        return None
+    path = target.stored.pending(left.id) / KEY
+    return path if path.exists() else None
+
+
+def _bring(target: Target, files: list[Path], key: Path, passphrase: bytes | None) -> None:
+    from mtlskit.cli.identities import read_material
+    from mtlskit.issuers.csr import bring_answer
+    from mtlskit.lifecycle.obtain import passphrase_of
+
+    checked = read_material(files, key, passphrase=passphrase_of(target.identity) or passphrase)
+    bring_answer(key.parent, checked.cert_pem)
+
+
+def _material(files: list[Path], key: Path | None, ca: Path | None, passphrase: bytes | None) -> Material:
+    from mtlskit.cli.identities import read_material
+    from mtlskit.store.identities import Material
+
+    checked = read_material(files, key, ca=ca, passphrase=passphrase)
+    return Material(checked.cert_pem, checked.key_pem, checked.root_pem)

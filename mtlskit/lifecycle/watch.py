@@ -1,0 +1,119 @@
+"""Renewal by itself: each identity is looked at again and again, and rotated when it is due.
+
+Nothing here counts on a timer of days: see `mtlskit.lifecycle.decide`. An identity that cannot be renewed now is tried
+again after a while, for ever: when its certificate has lapsed, more than ever. What is wrong with one identity, be it
+its issuer or its files, holds up no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+
+import trio
+
+from mtlskit.errors import MtlskitError
+from mtlskit.lifecycle.decide import renewal_time, retry_delay, sleep_until
+from mtlskit.lifecycle.due import decision_of
+from mtlskit.lifecycle.events import RenewalPlanned, RotationFailed
+from mtlskit.lifecycle.rotate import rotate
+from mtlskit.lifecycle.target import Result, Target, Tools, Wanted
+from mtlskit.store.journal import Journal
+
+__all__ = ["WATCH_WAIT", "Watched", "watch"]
+
+WATCH_WAIT = 900.0
+"""Seconds that one attempt may wait for a certificate to be ready and for old sessions to end."""
+
+_LOOK_AGAIN = 60.0
+"""Seconds between two looks at what waits for somebody else: a request to be signed, an old session to end."""
+
+_UNKNOWN_NOTICE = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One identity to be kept renewed."""
+
+    target: Target
+    tools: Tools
+
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+async def watch(watched: Sequence[Watched], *, rng: Random, sleep: Sleep = trio.sleep) -> None:
+    """Keep the identities renewed until cancelled."""
+    async with trio.open_nursery() as nursery:
+        for each in watched:
+            nursery.start_soon(_Watcher(each, rng, sleep).run)
+
+
+class _Watcher:
+    def __init__(self, watched: Watched, rng: Random, sleep: Sleep) -> None:
+        self._target = watched.target
+        self._tools = watched.tools
+        self._rng = rng
+        self._sleep = sleep
+        self._failures = 0
+        self._planned: tuple[str, datetime] = "", datetime.min
+        """The serial of the current certificate, and the moment that was drawn for its renewal."""
+
+    async def run(self) -> None:
+        while True:
+            try:
+                pause = self._until_due()
+            except MtlskitError as exc:  # the store cannot be read right now
+                self._tell(exc)
+                pause = self._after_failure()
+            await self._sleep(pause if pause > 0 else await self._attempt())
+
+    def _until_due(self) -> float:
+        """Seconds until the next look; 0 when there is something to do now. Raises `StoreError`."""
+        target, now = self._target, self._tools.clock()
+        journal = Journal(target.stored.journal_path)
+        current = target.stored.current()
+        if current is None or journal.unfinished() is not None or journal.owed():
+            return 0.0
+        serial, moment = self._planned
+        if serial != current.facts.serial:
+            moment = renewal_time(decision_of(target, current, now), self._rng)
+            self._planned = current.facts.serial, moment
+            at = moment.isoformat(timespec="seconds")
+            self._tools.emit(RenewalPlanned(identity=target.name, serial=current.facts.serial, at=at))
+        return sleep_until(moment, now)
+
+    async def _attempt(self) -> float:
+        """Rotate; seconds until the next look."""
+        wanted = Wanted("due", wait=WATCH_WAIT, only_if_due=True)
+        outcome = await rotate(self._target, self._tools, wanted)
+        if outcome.result is Result.FAILED:
+            return self._after_failure()
+        self._failures = 0
+        # Whatever came of it, looking again at once would find things as they are now.
+        return 0.0 if outcome.result is Result.ROTATED and not self._owes() else _LOOK_AGAIN
+
+    def _owes(self) -> bool:
+        return bool(Journal(self._target.stored.journal_path).owed())
+
+    def _after_failure(self) -> float:
+        self._failures += 1
+        return retry_delay(self._failures, self._notice(), self._rng)
+
+    def _notice(self) -> timedelta:
+        try:
+            current = self._target.stored.current()
+        except MtlskitError:
+            return _UNKNOWN_NOTICE
+        if current is None:
+            return _UNKNOWN_NOTICE
+        return decision_of(self._target, current, self._tools.clock()).notice
+
+    def _tell(self, exc: MtlskitError) -> None:
+        self._tools.emit(
+            RotationFailed(
+                identity=self._target.name, step="look", code=exc.code.value, reason=exc.sentence, hint=exc.hint
+            )
+        )
