@@ -1,8 +1,9 @@
-"""The space's certificates, in `pki/`: its CA, the gateway's own certificate, client identities, the revocation list.
+"""The space's certificates, in `pki/`: its CA, the gateway's own certificate, client identities.
 
-The CA and the ready client identity stay the same from run to run. The gateway's certificate is issued at each start,
-for the names it has now. The revocation list is signed anew at each start and each revocation; its file is also the
-memory of what was revoked.
+The CA is one of `mtlskit ca`, in `pki/ca/`, and everybody may use it as such: an identity with `ca_dir = "…/pki/ca"`
+gets certificates that the gateway takes, and what `mtlskit ca revoke` puts on its list is refused from the next
+connection on. The CA and the ready client identity stay the same from run to run. The gateway's certificate is issued
+at each start, for the names it has now, and the revocation list is signed anew.
 """
 
 from __future__ import annotations
@@ -10,24 +11,30 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
-from mtlskit.errors import Code, SandboxError
-from mtlskit.pki.authority import Authority
-from mtlskit.pki.certificates import load_certificates
+from mtlskit.errors import Code, IdentityError, SandboxError
+from mtlskit.pki.certificates import is_issued_by, load_certificates, serial_text
+from mtlskit.pki.keys import generate_key, private_key_pem
+from mtlskit.pki.profiles import Profile
+from mtlskit.pki.requests import Usage, Wishes, alternative_name, make_request
 from mtlskit.sandbox.folder import write_private
 from mtlskit.sandbox.gateway import ALPN, ServerTls
 from mtlskit.sandbox.scram import server_end_point
+from mtlskit.store.authority_folder import AuthorityFolder
 
 __all__ = ["ClientIdentity", "SpacePki"]
 
 _RENEW_BEFORE: Final = timedelta(days=1)
 _MAX_NAME: Final = 64  # of a common name, RFC 5280 appendix A.1
+_FOLDER: Final = "ca"
 
 
 @dataclass(frozen=True)
@@ -40,37 +47,35 @@ class ClientIdentity:
 
 
 class SpacePki:
-    """The files of one space's CA. All methods block on the disk for milliseconds."""
+    """The files of one space. All methods block on the disk for milliseconds."""
 
-    def __init__(self, folder: Path, authority: Authority, revoked: frozenset[int]) -> None:
+    def __init__(self, folder: Path, authority: AuthorityFolder) -> None:
         self._folder = folder
         self._authority = authority
-        self._revoked = revoked
+        self._loaded: tuple[int, ...] = ()
+        """The marks of the revocation list that the last context knows."""
 
     @classmethod
     def open(cls, folder: Path, *, server_names: Sequence[str], now: datetime) -> SpacePki:
-        """Makes what is missing. Raises IdentityError or SandboxError for files that are damaged."""
+        """Makes what is missing. Raises IdentityError, StoreError or SandboxError for files that are damaged."""
         folder.mkdir(mode=0o700, exist_ok=True)
-        ca, key = folder / "ca.crt", folder / "ca.key"
-        if ca.exists() and key.exists():
-            authority = Authority.load(ca.read_bytes(), key.read_bytes(), source=str(ca))
-        else:
-            authority = Authority.create("mtlskit sandbox CA", now=now)
-            write_private(key, authority.key_pem.decode())
-            write_private(ca, authority.cert_pem.decode())
-        pki = cls(folder, authority, _revoked_in(folder / "revoked.crl"))
-        pki._write_list(now)
-        server = authority.issue_server(server_names, now=now)
-        pki._write_pair("server", server.cert_pem, server.key_pem)
+        pki = cls(folder, _authority(folder / _FOLDER, now))
+        pki._check_list()
+        pki._authority.write_list(now)
+        pki._issue("server", "server", server_names, Profile.SERVER, now)
         if pki._client_is_due(now):
-            client = authority.issue_client("sandbox-client", now=now)
-            pki._write_pair("client", client.cert_pem, client.key_pem)
+            pki._issue("client", "sandbox-client", (), Profile.CLIENT, now)
         return pki
+
+    @property
+    def authority(self) -> Path:
+        """The CA's folder."""
+        return self._folder / _FOLDER
 
     @property
     def ca(self) -> Path:
         """The CA's certificate: what clients trust."""
-        return self._folder / "ca.crt"
+        return self.authority / "ca.crt"
 
     @property
     def client(self) -> ClientIdentity:
@@ -83,19 +88,24 @@ class SpacePki:
         """Issues another client identity. Raises ValueError for a name that is empty or longer than 64 characters."""
         if not 1 <= len(common_name) <= _MAX_NAME:
             raise ValueError(f"a common name has 1 to {_MAX_NAME} characters")
-        issued = self._authority.issue_client(common_name, now=now)
-        # The serial keeps two identities of one name apart, and odd names from meeting.
-        stem = f"{re.sub('[^A-Za-z0-9._-]', '_', common_name).lstrip('.')}-{issued.serial:x}"
-        self._write_pair(stem, issued.cert_pem, issued.key_pem)
-        return ClientIdentity(self._folder / f"{stem}.crt", self._folder / f"{stem}.key", issued.serial)
+        return self._issue("", common_name, (), Profile.CLIENT, now)
 
     def revoke(self, serial: int, *, now: datetime) -> None:
         """Puts a certificate on the revocation list; `server_tls` then gives a context that knows it."""
-        self._revoked |= {serial}
-        self._write_list(now)
+        self._authority.revoke(f"{serial:x}", now=now)
+
+    def newer_tls(self) -> ServerTls | None:
+        """A context that knows the revocation list as it is now; None while the last one does."""
+        if self._marks() == self._loaded:
+            return None
+        # It was put there whole. One that somebody wrote in another way is looked at again with the next connection.
+        with suppress(ssl.SSLError, OSError):
+            return self.server_tls()
+        return None
 
     def server_tls(self) -> ServerTls:
         """A fresh context for the gateway: its certificate, the CA it trusts and the list of what it does not."""
+        marks = self._marks()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # A resumed session would skip the certificate, and with it the revocation list.
@@ -105,35 +115,73 @@ class SpacePki:
         # Set and not added to, so that every Python checks the same (3.13 added a strict mode for some constructors).
         context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_CRL_CHECK_LEAF
         context.load_verify_locations(cafile=self.ca)
-        context.load_verify_locations(cafile=self._folder / "revoked.crl")
+        context.load_verify_locations(cafile=self._list)
         context.set_alpn_protocols([ALPN])
         context.load_cert_chain(self._folder / "server.crt", self._folder / "server.key")
         server = (self._folder / "server.crt").read_bytes()
+        self._loaded = marks
         return ServerTls(context, server_end_point(load_certificates(server, source="server.crt")[0]))
+
+    @property
+    def _list(self) -> Path:
+        return self.authority / "ca.crl"
+
+    def _marks(self) -> tuple[int, ...]:
+        try:
+            found = self._list.stat()
+        except OSError:
+            return ()
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _check_list(self) -> None:
+        """Raises SandboxError for a revocation list that is damaged: somebody has been here."""
+        try:
+            x509.load_pem_x509_crl(self._list.read_bytes())
+        except FileNotFoundError:
+            return
+        except ValueError as exc:
+            raise SandboxError(
+                Code.SANDBOX_DIR,
+                f"{self._list}: the revocation list is damaged",
+                f"remove the folder and start anew: rm -r {self._folder.parent}",
+            ) from exc
 
     def _client_is_due(self, now: datetime) -> bool:
         cert, key = self._folder / "client.crt", self._folder / "client.key"
         if not cert.exists() or not key.exists():
             return True
         leaf = load_certificates(cert.read_bytes(), source=str(cert))[0]
-        return leaf.not_valid_after_utc - _RENEW_BEFORE < now
+        strange = not is_issued_by(leaf, self._authority.certificate)
+        return strange or leaf.not_valid_after_utc - _RENEW_BEFORE < now
 
-    def _write_list(self, now: datetime) -> None:
-        write_private(self._folder / "revoked.crl", self._authority.revocation_list(self._revoked, now=now).decode())
+    def _issue(
+        self, stem: str, common_name: str, names: Sequence[str], profile: Profile, now: datetime
+    ) -> ClientIdentity:
+        key = generate_key()
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        wishes = Wishes(subject, tuple(_alternative(name) for name in names), (Usage(profile.value),))
+        signed = self._authority.sign(make_request(key, wishes), profile, now=now)
+        leaf = load_certificates(signed.cert_pem, source="a new certificate")[0]
+        # The serial keeps two identities of one name apart, and odd names from meeting.
+        stem = stem or f"{re.sub('[^A-Za-z0-9._-]', '_', common_name).lstrip('.')}-{serial_text(leaf)}"
+        cert = self._folder / f"{stem}.crt"
+        write_private(cert.with_suffix(".key"), private_key_pem(key).decode())
+        write_private(cert, signed.cert_pem.decode())
+        return ClientIdentity(cert, cert.with_suffix(".key"), leaf.serial_number)
 
-    def _write_pair(self, stem: str, cert_pem: bytes, key_pem: bytes) -> None:
-        write_private(self._folder / f"{stem}.key", key_pem.decode())
-        write_private(self._folder / f"{stem}.crt", cert_pem.decode())
+
+def _authority(folder: Path, now: datetime) -> AuthorityFolder:
+    if folder.exists():
+        try:
+            return AuthorityFolder.open(folder)
+        except IdentityError as exc:
+            if exc.code is not Code.CA_FOLDER_MISSING:
+                raise
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mtlskit sandbox CA")])
+    return AuthorityFolder.init(folder, subject, now=now)
 
 
-def _revoked_in(path: Path) -> frozenset[int]:
-    if not path.exists():
-        return frozenset()
-    try:
-        return frozenset(entry.serial_number for entry in x509.load_pem_x509_crl(path.read_bytes()))
-    except ValueError as exc:
-        raise SandboxError(
-            Code.SANDBOX_DIR,
-            f"{path}: the revocation list is damaged",
-            f"remove the folder and start anew: rm -r {path.parent.parent}",
-        ) from exc
+def _alternative(name: str) -> x509.GeneralName:
+    with suppress(ValueError):
+        return alternative_name(f"IP:{name}")
+    return alternative_name(f"DNS:{name}")

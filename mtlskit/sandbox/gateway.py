@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -79,12 +79,23 @@ class ServerTls:
 
 
 class Gateway:
-    """A gateway. `run` it; `replace_tls` changes what new connections meet."""
+    """A gateway. `run` it; `replace_tls` changes what new connections meet.
 
-    def __init__(self, config: GatewayConfig, tls: ServerTls, *, emit: Emit = silent) -> None:
+    `newer` is asked before each connection, and gives another context when the revocation list has changed.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        tls: ServerTls,
+        *,
+        newer: Callable[[], ServerTls | None] = lambda: None,
+        emit: Emit = silent,
+    ) -> None:
         self.config = config
         self.emit = emit
         self.tls = tls
+        self._newer = newer
         self.connections = 0
 
     def replace_tls(self, tls: ServerTls) -> None:
@@ -103,6 +114,7 @@ class Gateway:
 
     async def _serve(self, sock: trio.socket.SocketType) -> None:
         self.connections += 1
+        self.tls = self._newer() or self.tls
         try:
             await _Conversation(self, trio.SocketStream(sock)).run()
         finally:

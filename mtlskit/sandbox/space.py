@@ -103,7 +103,12 @@ class Space:
             "api_key": self.api_key,
             "app": APP,
             "postgres": {"addon": self.addon, "url": self.url, "direct_url": self.direct_url},
-            "pki": {"ca": str(self.ca), "cert": str(self.client.cert), "key": str(self.client.key)},
+            "pki": {
+                "ca": str(self.ca),
+                "ca_dir": str(self.ca.parent),
+                "cert": str(self.client.cert),
+                "key": str(self.client.key),
+            },
         }
 
     def environment(self) -> dict[str, str]:
@@ -176,7 +181,7 @@ async def _start(
         server, direct_url = theirs, options.postgres_url or ""
         _tell_of_other_server(theirs, options.url_source, folder, emit)
     passwords = {server.user: server.password} if server.password else {}
-    gateway = Gateway(GatewayConfig(server.upstream, passwords), pki.server_tls(), emit=emit)
+    gateway = Gateway(GatewayConfig(server.upstream, passwords), pki.server_tls(), newer=pki.newer_tls, emit=emit)
     address = _reachable_address(await nursery.start(gateway.run, listener))
     return Space(
         directory=folder.path,

@@ -63,7 +63,7 @@ def test_a_sandbox_serves_its_user_and_stops_without_a_trace(runner: Runner, scr
     with start(runner, scratch) as sandbox:
         members = family_of(sandbox.pid)
         owner = os.geteuid() if runner.account is None else runner.account.uid
-        for name in ("sandbox.json", "sandbox.env", "pki/client.key", "pki/ca.key", ".mtlskit-sandbox.json"):
+        for name in ("sandbox.json", "sandbox.env", "pki/client.key", "pki/ca/ca.key", ".mtlskit-sandbox.json"):
             assert (mode_of(space / name), (space / name).stat().st_uid) == (0o600, owner), name
         assert mode_of(space) in (0o700, 0o710)
 

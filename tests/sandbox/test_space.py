@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -20,6 +21,10 @@ from mtlskit.config.values import TcpAddress
 from mtlskit.errors import Code, ConfigError, ListenError, MtlskitError, SandboxError
 from mtlskit.net.listen import open_listeners
 from mtlskit.net.socktables import listening_program
+from mtlskit.pki.keys import generate_key, private_key_pem
+from mtlskit.pki.profiles import Profile
+from mtlskit.pki.requests import Wishes, make_request, subject_name
+from mtlskit.sandbox.credentials import ClientIdentity
 from mtlskit.sandbox.events import (
     ChannelBindingVerified,
     ClientRefused,
@@ -32,6 +37,8 @@ from mtlskit.sandbox.folder import open_folder as open_folder_of_a_space
 from mtlskit.sandbox.gateway import ANY_PORT, tcp_address
 from mtlskit.sandbox.software import OrdinaryUser, find_software, ordinary_user, place_software
 from mtlskit.sandbox.space import Space, SpaceOptions, run_space
+from mtlskit.store.authority_folder import AuthorityFolder
+from mtlskit.store.files import write_file
 from mtlskit.telemetry import Event, Level
 from tests.support.doc_blocks import ROOT
 from tests.support.space import RunningSpace, running_space, until
@@ -76,13 +83,13 @@ def test_sandbox_env_makes_libpq_work_in_a_shell(live: RunningSpace) -> None:
 
 def test_secrets_are_for_the_owner_only(live: RunningSpace) -> None:
     space = live.space
-    pki = space.ca.parent
+    pki = space.client.cert.parent
     private = [
         space.file,
         space.env_file,
         space.directory / MARKER,
         space.client.key,
-        pki / "ca.key",
+        pki / "ca" / "ca.key",
         pki / "server.key",
     ]
     assert {mode(path) for path in private} == {0o600}
@@ -170,7 +177,7 @@ def test_a_url_without_a_password(live: RunningSpace, tmp_path: Path) -> None:
 
 def test_identities_with_odd_names(live: RunningSpace) -> None:
     identity = live.space.new_client_identity("../ä b")
-    assert identity.cert.parent == live.space.ca.parent
+    assert identity.cert.parent == live.space.client.cert.parent
     assert mode(identity.key) == 0o600
     with live.connect(identity) as connection:
         assert connection.execute("select 1").fetchone() == (1,)
@@ -250,7 +257,7 @@ async def test_a_damaged_revocation_list(live: RunningSpace, tmp_path: Path) -> 
     async with trio.open_nursery() as nursery:
         await start(nursery, before(live, tmp_path))
         nursery.cancel_scope.cancel()
-    (tmp_path / "pki" / "revoked.crl").write_text("nothing")
+    (tmp_path / "pki" / "ca" / "ca.crl").write_text("nothing")
     assert "revocation list" in (await failure(before(live, tmp_path))).sentence
 
 
@@ -363,3 +370,18 @@ def test_a_killed_space_is_taken_up_again(tmp_path: Path) -> None:
         assert connection.execute("select 1").fetchone() == (1,)
     until(lambda: not Path(f"/proc/{server}").exists())
     assert not (tmp_path / "sandbox.json").exists()
+
+
+def test_the_spaces_own_ca_signs_and_revokes_for_anybody(live: RunningSpace, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    authority = AuthorityFolder.open(live.space.ca.parent)
+    key = generate_key()
+    signed = authority.sign(make_request(key, Wishes(subject_name("CN=theirs"))), Profile.CLIENT, now=now)
+    identity = ClientIdentity(tmp_path / "theirs.crt", tmp_path / "theirs.key", int(signed.serial, 16))
+    write_file(identity.cert, signed.cert_pem)
+    write_file(identity.key, private_key_pem(key))
+    with live.connect(identity) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    authority.revoke(signed.serial, now=now)
+    with pytest.raises(psycopg.OperationalError, match="certificate revoked"):
+        live.connect(identity)

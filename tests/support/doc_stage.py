@@ -65,6 +65,7 @@ class Stage:
         self._stack = ExitStack()
         for name, key in (("client.crt", "cert"), ("client.key", "key"), ("root.crt", "ca")):
             shutil.copy(sandbox["pki"][key], folder / name)
+        (folder / "ca").symlink_to(sandbox["pki"]["ca_dir"])  # the CA that the database trusts
 
     def here(self, text: str) -> str:
         """The text of a page with the names of this stage."""
