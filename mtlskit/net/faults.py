@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
 from mtlskit.config.addresses import parse_host
@@ -118,11 +119,7 @@ def _verification_fault(
     if exc.verify_code in _OTHER_NAME:
         return _name_fault(where, verify, leaf)
     if exc.verify_code in _EXPIRED:
-        return UpstreamUntrusted(
-            Code.TLS_SERVER_EXPIRED,
-            f"{where} presents a chain that is outside its dates: {said}",
-            "check this host's clock with `date -u`; if it is right, the server's certificate must be renewed",
-        )
+        return _date_fault(where, said, leaf, datetime.now(UTC))
     return UpstreamUntrusted(
         Code.TLS_CHAIN_NOT_TRUSTED,
         f"{where} presents a chain that we do not trust: {said}"
@@ -130,6 +127,31 @@ def _verification_fault(
         + (f"; compared with {trust}" if trust else ""),
         "name the server's own CA with `ca` (--ca); for Heroku it is the PREFIXroot.crt of the downloaded bundle",
     )
+
+
+def _date_fault(where: str, said: str, leaf: Presented | None, now: datetime) -> UpstreamError:
+    """A server whose certificate begins in the future is rare; a clock that is behind is not."""
+    dates, hint = "", "check this host's clock with `date -u`; if it is right, the server's certificate must be renewed"
+    if leaf is not None and leaf.begins is not None and leaf.ends is not None:
+        dates = (
+            f"; its certificate is valid from {leaf.begins:%Y-%m-%d %H:%M} to {leaf.ends:%Y-%m-%d %H:%M} UTC,"
+            f" and this host's clock says {now:%Y-%m-%d %H:%M}"
+        )
+        if now < leaf.begins:
+            behind = leaf.begins - now
+            hint = f"this host's clock seems to be behind, by {_told(behind)} at least: set it (`date -u` shows it)"
+    return UpstreamUntrusted(
+        Code.TLS_SERVER_EXPIRED, f"{where} presents a chain that is outside its dates: {said}{dates}", hint
+    )
+
+
+def _told(span: timedelta) -> str:
+    minutes = int(span.total_seconds() // 60)
+    for unit, size in (("day", 1440), ("hour", 60)):
+        if minutes >= size:
+            count = minutes // size
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return f"{minutes} minutes"
 
 
 def _name_fault(where: str, verify: Verify, leaf: Presented | None) -> UpstreamError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from datetime import datetime
 
 from cryptography import x509
 
@@ -23,6 +24,9 @@ class Presented:
     subject: str
     issuer: str
     names: str
+    begins: datetime | None = None
+    """Aware, UTC; and so is `ends`."""
+    ends: datetime | None = None
 
 
 def presented(leaf: bytes | None) -> Presented | None:
@@ -36,7 +40,8 @@ def presented(leaf: bytes | None) -> Presented | None:
     except IdentityError:
         return None
     subject = subject_text(certificate)
-    return Presented(subject, issuer_text(certificate), names or subject)
+    dates = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return Presented(subject, issuer_text(certificate), names or subject, *dates)
 
 
 def _names(found: x509.SubjectAlternativeName | tuple[()]) -> str:

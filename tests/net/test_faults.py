@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import ssl
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -163,3 +164,23 @@ def test_a_mismatch_offers_a_name_of_the_certificate(names: str | None, offered:
 def test_a_subject_is_not_taken_for_names() -> None:
     subject = "CN=x\\, db.example"
     assert "THE-NAME" in _other_name(WHERE, subject, subject=subject).hint
+
+
+def _outside_its_dates(begins: timedelta, ends: timedelta) -> UpstreamError:
+    now = datetime.now(UTC)
+    leaf = Presented("CN=db", "CN=ca", "db.example", now + begins, now + ends)
+    return tls_fault(WHERE, _unverified(9, "certificate is not yet valid"), Verify(), leaf=leaf)
+
+
+def test_a_server_from_the_future_proves_that_the_clock_is_behind() -> None:
+    error = _outside_its_dates(timedelta(days=1, minutes=1), timedelta(days=365))
+    assert error.code is Code.TLS_SERVER_EXPIRED
+    assert "this host's clock says" in error.sentence
+    assert error.hint == "this host's clock seems to be behind, by 1 day at least: set it (`date -u` shows it)"
+    assert "by 2 hours at least" in _outside_its_dates(timedelta(hours=2, minutes=1), timedelta(days=9)).hint
+
+
+def test_a_server_that_has_expired_may_be_the_clocks_fault_too() -> None:
+    error = _outside_its_dates(timedelta(days=-9), timedelta(days=-1))
+    assert "its certificate is valid from" in error.sentence
+    assert "if it is right, the server's certificate must be renewed" in error.hint
