@@ -22,13 +22,10 @@ from mtlskit.lifecycle.rotate import rotate
 from mtlskit.lifecycle.target import Result, Target, Tools, Wanted
 from mtlskit.store.journal import Journal
 
-__all__ = ["WATCH_WAIT", "Watched", "watch"]
-
-WATCH_WAIT = 900.0
-"""Seconds that one attempt may wait for a certificate to be ready and for old sessions to end."""
+__all__ = ["Watched", "watch"]
 
 _LOOK_AGAIN = 60.0
-"""Seconds between two looks at what waits for somebody else: a request to be signed, an old session to end."""
+"""Seconds between two looks at what waits for somebody else: an issuer, a person, an old session that is to end."""
 
 _UNKNOWN_NOTICE = timedelta(days=30)
 
@@ -64,11 +61,11 @@ class _Watcher:
     async def run(self) -> None:
         while True:
             try:
-                pause = self._until_due()
+                pause = self._until_due() or await self._attempt()
             except MtlskitError as exc:  # the store cannot be read right now
                 self._tell(exc)
                 pause = self._after_failure()
-            await self._sleep(pause if pause > 0 else await self._attempt())
+            await self._sleep(pause)
 
     def _until_due(self) -> float:
         """Seconds until the next look; 0 when there is something to do now. Raises `StoreError`."""
@@ -87,8 +84,8 @@ class _Watcher:
 
     async def _attempt(self) -> float:
         """Rotate; seconds until the next look."""
-        wanted = Wanted("due", wait=WATCH_WAIT, only_if_due=True)
-        outcome = await rotate(self._target, self._tools, wanted)
+        # Not waiting in there: it would hold the identity's lock, and whoever imports a certificate needs that.
+        outcome = await rotate(self._target, self._tools, Wanted("due", only_if_due=True))
         if outcome.result is Result.FAILED:
             return self._after_failure()
         self._failures = 0

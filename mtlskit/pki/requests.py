@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from base64 import b64encode
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +24,7 @@ from mtlskit.errors import Code, IdentityError
 from mtlskit.pki import der, pem
 from mtlskit.pki.certificates import bounded_text
 from mtlskit.pki.keys import PrivateKey
+from mtlskit.pki.names import fault_of
 
 __all__ = [
     "RequestFacts",
@@ -43,7 +45,14 @@ MAX_ALTERNATIVES = 100
 """Names that one request may ask for. Public CAs stop at a hundred too."""
 
 _WANTED = "a certificate request"
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.UnsupportedGeneralNameType)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 # RFC 1123 section 2.1, with the underscore that service names have, and a wildcard as the whole first label.
 _LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
@@ -85,6 +94,9 @@ def subject_name(text: str) -> x509.Name:
         raise ValueError(f"not a name as RFC 4514 writes it, such as CN=reporting,O=Example ({exc})") from exc
     if not list(name):
         raise ValueError("it is empty; write CN=reporting, for instance")
+    for part in name:
+        if fault := fault_of(part):
+            raise ValueError(f"the part {part.rfc4514_attribute_name} {fault}")
     return name
 
 
@@ -153,10 +165,13 @@ def load_request(data: bytes, *, source: str) -> x509.CertificateSigningRequest:
     """
     where, encoded = _find(data, source)
     try:
-        request = x509.load_der_x509_csr(encoded)
-        # Parsed when asked for: what is odd in there shall be found here, where it has a name.
-        signed = request.is_signature_valid
-        _ = request.subject, list(request.extensions), request.public_key()
+        with warnings.catch_warnings():
+            # cryptography warns of odd but readable names (a common name of 70 characters) with words that help nobody.
+            warnings.simplefilter("ignore")
+            request = x509.load_der_x509_csr(encoded)
+            # Parsed when asked for: what is odd in there shall be found here, where it has a name.
+            signed = request.is_signature_valid
+            _ = request.subject, list(request.extensions), request.public_key()
     except _UNREADABLE as exc:
         raise IdentityError(
             Code.PEM_DAMAGED,
@@ -207,10 +222,13 @@ def request_facts(request: x509.CertificateSigningRequest) -> RequestFacts:
             names += [bounded_text(alternative_text(name)) for name in extension.value]
         elif isinstance(extension.value, x509.ExtendedKeyUsage):
             usages += [_PURPOSE_NAMES.get(purpose, purpose.dotted_string) for purpose in extension.value]
+    with warnings.catch_warnings():  # as in load_request: a name is parsed each time that it is asked for
+        warnings.simplefilter("ignore")
+        subject = request.subject.rfc4514_string()
     public = request.public_key()
     spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return RequestFacts(
-        subject=bounded_text(request.subject.rfc4514_string()),
+        subject=bounded_text(subject),
         names=tuple(names),
         usages=tuple(usages),
         key=public_key_text(public),

@@ -23,7 +23,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -52,7 +52,7 @@ _UNFINISHED = ".new-"
 _NUMBER = re.compile(r"[0-9]{4,9}")
 _POINTER = re.compile(rb"versions/([0-9]{4,9})\n?")
 _LARGEST_FACTS = 64 * 1024
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES})
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 @dataclass(frozen=True)
@@ -152,13 +152,7 @@ class StoredIdentity:
 
     def prepare(self) -> None:
         """Make the folders, private from the start. Raises `StoreError` (STORE_UNUSABLE)."""
-        made = [folder for folder in (self.folder.parent, self.folder, self.folder / _VERSIONS) if not folder.exists()]
-        for folder in made:
-            try:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                flush_folder(folder.parent)
-            except OSError as exc:
-                raise _unusable(folder, "made", exc) from exc
+        self._make((self.folder.parent, self.folder, self.folder / _VERSIONS))
 
     @property
     def lock_path(self) -> Path:
@@ -173,6 +167,12 @@ class StoredIdentity:
     def pending(self, rotation: str) -> Path:
         """The folder of what a rotation has made and not yet used. It need not be there."""
         return self.folder / "pending" / rotation
+
+    def make_pending(self, rotation: str) -> Path:
+        """Make the folder of `pending`, private from the start. Raises `StoreError` (STORE_UNUSABLE)."""
+        folder = self.pending(rotation)
+        self._make((folder.parent, folder))
+        return folder
 
     def current(self) -> Version | None:
         """The version in use; None where there is none yet.
@@ -248,7 +248,7 @@ class StoredIdentity:
                 self.remove(number)
 
     def remove(self, number: int) -> None:
-        """Remove a version that is not `current`, key first; what cannot be removed stays."""
+        """Remove a version that is not `current`; what cannot be removed stays."""
         folder = self.folder / _VERSIONS / f"{number:04d}"
         doomed = folder.with_name(f"{_UNFINISHED}{secrets.token_hex(4)}")
         with suppress(OSError):
@@ -260,6 +260,16 @@ class StoredIdentity:
         shutil.rmtree(self.pending(rotation), ignore_errors=True)
         with suppress(OSError):
             self.pending(rotation).parent.rmdir()  # if it was the last
+
+    def _make(self, folders: Sequence[Path]) -> None:
+        """Those that are missing: a name that is not flushed would take what lies below it along in a power cut."""
+        for folder in folders:
+            try:
+                if not folder.is_dir():
+                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    flush_folder(folder.parent)
+            except OSError as exc:
+                raise _unusable(folder, "made", exc) from exc
 
     def _current_number(self) -> int | None:
         path = self.folder / CURRENT
@@ -317,17 +327,11 @@ def _point(current: Path, pointer: str) -> None:
     temporary = current.with_name(f".{CURRENT}.{secrets.token_hex(4)}")
     try:
         temporary.symlink_to(pointer)
-    except NotImplementedError:
-        linked = False
-    except OSError as exc:
-        if os.name != "nt" and exc.errno not in _NO_LINKS - {errno.EACCES}:
+    except (NotImplementedError, OSError) as exc:
+        if os.name != "nt" and isinstance(exc, OSError) and exc.errno not in _NO_LINKS:
             raise
-        linked = False
-    else:
-        linked = True
-    if not linked:
-        write_file(current, f"{pointer}\n".encode("ascii"), mode=PUBLIC, replace=True)
-        return
+        # Under the other name too: `current` itself may be a link, made where links could be had.
+        write_file(temporary, f"{pointer}\n".encode("ascii"), mode=PUBLIC)
     try:
         temporary.replace(current)
     except BaseException:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,7 +71,7 @@ class Journal:
 
     def owed(self) -> list[Rotation]:
         """Finished rotations whose old certificate was to be revoked, and could not be yet. Raises `StoreError`."""
-        return [each for each in self.rotations() if each.facts(REVOKE).get("owed") and REVOKED not in each.steps]
+        return [each for each in self.rotations() if _owes(each)]
 
     def begin(self, now: datetime, **facts: Any) -> Rotation:
         """Begin a new rotation, and forget the oldest ones of a long journal. Raises `StoreError`."""
@@ -89,11 +90,19 @@ class Journal:
         return Rotation(rotation.id, {**rotation.steps, step: record})
 
     def _shorten(self) -> None:
-        if not self._path.exists() or self._path.stat().st_size < _LONG:
-            return
-        kept = self.rotations()[-_KEPT:]
+        with suppress(OSError):  # of the file itself: the line that follows says what is wrong with it
+            if self._path.stat().st_size >= _LONG:
+                self._forget()
+
+    def _forget(self) -> None:
+        rotations = self.rotations()
+        kept = [each for each in rotations[:-_KEPT] if _owes(each)] + rotations[-_KEPT:]
         lines = [json.dumps(record, separators=(",", ":")) for rotation in kept for record in rotation.steps.values()]
         try:
             write_file(self._path, "".join(f"{line}\n" for line in lines).encode("ascii"), replace=True)
         except IdentityError as exc:
             raise StoreError(Code.STORE_UNUSABLE, exc.sentence, exc.hint) from exc
+
+
+def _owes(rotation: Rotation) -> bool:
+    return bool(rotation.facts(REVOKE).get("owed")) and REVOKED not in rotation.steps

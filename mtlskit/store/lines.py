@@ -22,7 +22,7 @@ __all__ = ["MAX_LINES_FILE", "append_line", "read_lines"]
 MAX_LINES_FILE = 16 * 1024 * 1024
 """Bytes. A rotation writes some 3 KiB, so this is five thousand of them."""
 
-_LONGEST_LINE = 64 * 1024
+_BLOCK = 64 * 1024  # bytes; most lines are far shorter
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -40,7 +40,6 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
             os.ftruncate(descriptor, end)
             os.lseek(descriptor, end, os.SEEK_SET)
             _write_or_undo(descriptor, line, end)
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
         if end == 0:
@@ -99,11 +98,14 @@ def _wait_for_turn(descriptor: int) -> None:
 
 
 def _end_of_whole_lines(descriptor: int) -> int:
-    size = os.lseek(descriptor, 0, os.SEEK_END)
-    start = max(0, size - _LONGEST_LINE)
-    os.lseek(descriptor, start, os.SEEK_SET)
-    tail = os.read(descriptor, _LONGEST_LINE)
-    return start + tail.rfind(b"\n") + 1
+    start = os.lseek(descriptor, 0, os.SEEK_END)
+    while start > 0:
+        length = min(_BLOCK, start)
+        start -= length
+        os.lseek(descriptor, start, os.SEEK_SET)
+        if (found := os.read(descriptor, length).rfind(b"\n")) >= 0:
+            return start + found + 1
+    return 0
 
 
 def _write_or_undo(descriptor: int, line: bytes, end: int) -> None:
@@ -111,6 +113,7 @@ def _write_or_undo(descriptor: int, line: bytes, end: int) -> None:
     try:
         while view:
             view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)  # a line that may not be on the disk must not be read as if it were
     except OSError:
         with suppress(OSError):
             os.ftruncate(descriptor, end)

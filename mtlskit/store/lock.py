@@ -33,8 +33,13 @@ class FileLock:
         try:
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             descriptor = os.open(self.path, flags, 0o600)
-            if not _try_lock(descriptor):
-                os.close(descriptor)
+            taken = False
+            try:
+                taken = _try_lock(descriptor)
+            finally:
+                if not taken:
+                    os.close(descriptor)
+            if not taken:
                 return False
         except OSError as exc:
             raise StoreError(

@@ -17,6 +17,7 @@ from mtlskit.pki.authority import Authority
 from mtlskit.pki.certificates import is_issued_by, load_certificates, subject_text
 from mtlskit.pki.identity import check_anchors, check_pair
 from mtlskit.pki.keys import load_private_key
+from tests.support.command_process import clean_environment
 from tests.support.openssl import openssl
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "certs-example"
@@ -30,7 +31,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shell = shutil.which("sh")
     assert shell, "certs-example/make.sh needs a POSIX shell"
     folder = tmp_path_factory.mktemp("certs")
-    done = subprocess.run([shell, EXAMPLE / "make.sh", folder], capture_output=True, check=False, timeout=60)
+    command: list[str | Path] = [shell, EXAMPLE / "make.sh", folder]
+    done = subprocess.run(command, env=clean_environment(folder), capture_output=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -79,11 +81,13 @@ def test_the_script_makes_these_files_and_keeps_keys_private(made: Path) -> None
         assert stat.S_IMODE((made / f"{name}.key").stat().st_mode) == 0o600
 
 
-def test_the_script_changes_nothing_when_openssl_fails(tmp_path: Path) -> None:
-    (tmp_path / "openssl").write_text("#!/bin/sh\nexit 1\n")
-    (tmp_path / "openssl").chmod(0o755)
+@pytest.mark.parametrize("program", ["openssl", "mtlskit"])
+def test_the_script_changes_nothing_when_a_program_fails(program: str, tmp_path: Path) -> None:
+    (tmp_path / program).write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / program).chmod(0o755)
     (tmp_path / "out").mkdir()
-    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    environment = clean_environment(tmp_path)
+    environment["PATH"] = f"{tmp_path}{os.pathsep}{environment['PATH']}"
     command: list[str | Path] = ["sh", EXAMPLE / "make.sh", tmp_path / "out"]
     assert subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60).returncode != 0
     assert list((tmp_path / "out").iterdir()) == []

@@ -130,7 +130,14 @@ def test_a_request_with_a_wrong_byte_is_read_or_refused(position: int, change: i
 _DER = x509.load_pem_x509_csr(made()).public_bytes(serialization.Encoding.DER)
 
 
-@pytest.mark.parametrize("text", ["", "reporting", "/CN=reporting", "CN=", "CN=a,,O=b", "NOSUCH=a", "C=Germany"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "reporting", "/CN=reporting", "CN=", "CN=a,,O=b", "NOSUCH=a", "C=Germany", "2.5.4.5=\u00fc", "DC=\u00fc"),
+        "1.3.6.1.4.1.311.60.2.1.3=\u00fc",
+        *("CN=a\x1b[31m", "CN=a\u202eb", f"O={'x' * 129}", f"2.5.4.26={'x' * 257}"),
+    ],
+)
 def test_a_subject_that_is_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         subject_name(text)
