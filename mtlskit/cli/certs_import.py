@@ -17,7 +17,7 @@ from mtlskit.cli.certs_rotate import (
     wanted_of,
 )
 from mtlskit.cli.chosen import ConfigOption, identities_called, load, stored_target
-from mtlskit.cli.options import JsonOption, LogOption, QuietOption
+from mtlskit.cli.options import JsonOption, LogOption, QuietOption, wants_json
 from mtlskit.cli.passphrase import CommandOption, FileOption, PromptOption, VariableOption, read_passphrase
 from mtlskit.cli.render import reported
 
@@ -38,7 +38,7 @@ FILEs are PEM, DER or PKCS #12, in any order. The pair is checked and proved as 
 
 def import_(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The identity.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", hidden=True)],
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", show_default=False, help="The private key.")
     ] = None,
@@ -63,7 +63,7 @@ def import_(
 
     Without a key, it is the answer to the request that a rotation of this identity has made.
     """
-    with reported(as_json=as_json):
+    with reported(as_json=as_json or wants_json(log)):
         from dataclasses import replace
 
         emit = progress(log, quiet=quiet)
@@ -76,7 +76,7 @@ def import_(
             _bring(target, files, pending, passphrase)
         else:
             wanted = replace(wanted, material=_material(files, key, ca, passphrase))
-        run_rotations(loaded, [identity], wanted, emit, as_json=as_json)
+        run_rotations(loaded, [identity], wanted, emit, as_json=as_json, log=log)
 
 
 def _pending_key(target: Target) -> Path | None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtlskit.cli.chosen import ConfigOption, identities_called, load, stored_target, tools_for
-from mtlskit.cli.options import JsonOption, LogOption, QuietOption, log_sink
+from mtlskit.cli.options import JsonOption, LogOption, QuietOption, log_sink, wants_json
 from mtlskit.cli.render import line, print_json, reported
 
 if TYPE_CHECKING:
     from mtlskit.config.values import IdentityConfig, ProxyConfig
-    from mtlskit.lifecycle.target import Outcome, Wanted
+    from mtlskit.lifecycle.target import Outcome, Target, Wanted
     from mtlskit.telemetry import Emit
 
 __all__ = ["ISSUE_EPILOG", "ROTATE_EPILOG", "issue", "progress", "rotate", "run_rotations", "wanted_of"]
@@ -55,7 +55,7 @@ FreshOption = Annotated[
 
 
 def rotate(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", show_default=False)] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", hidden=True)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every identity that has an issuer.")] = False,
     due: Annotated[bool, typer.Option("--due", help="Those that are due, or were left unfinished.")] = False,
     wait: WaitOption = False,
@@ -72,7 +72,7 @@ def rotate(
 
     Without --wait, what is not ready is left for the next run, and old sessions are left alone.
     """
-    with reported(as_json=as_json):
+    with reported(as_json=as_json or wants_json(log)):
         from mtlskit.errors import Code, ConfigError
 
         chosen = [bool(names), everything, due]
@@ -90,11 +90,11 @@ def rotate(
         if dry_run:
             _show_plans(loaded, found, wanted, as_json=as_json)
             return
-        run_rotations(loaded, found, wanted, emit, as_json=as_json)
+        run_rotations(loaded, found, wanted, emit, as_json=as_json, log=log)
 
 
 def issue(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", show_default=False)],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", hidden=True)],
     wait: WaitOption = False,
     timeout: TimeoutOption = "15m",
     no_prove: NoProveOption = False,
@@ -105,7 +105,7 @@ def issue(
     quiet: QuietOption = False,
 ) -> None:
     """Get the first certificate of an identity. One that has a certificate is left as it is."""
-    with reported(as_json=as_json):
+    with reported(as_json=as_json or wants_json(log)):
         from mtlskit.errors import Code, ConfigError
 
         emit = progress(log, quiet=quiet)
@@ -120,7 +120,7 @@ def issue(
                     f"replace it: mtlskit certs rotate {identity.name}",
                 )
         wanted = wanted_of("first certificate", wait, timeout, prove=not no_prove, fresh=fresh)
-        run_rotations(loaded, found, wanted, emit, as_json=as_json)
+        run_rotations(loaded, found, wanted, emit, as_json=as_json, log=log)
 
 
 def _wanted_ones(config: ProxyConfig, names: Sequence[str], *, due: bool) -> list[IdentityConfig]:
@@ -133,10 +133,18 @@ def _wanted_ones(config: ProxyConfig, names: Sequence[str], *, due: bool) -> lis
         return found
     found = [identity for identity in found if identity.issuer.kind is not IssuerKind.FILES]
     if due:
-        from mtlskit.lifecycle.due import why_due
-
-        found = [identity for identity in found if why_due(stored_target(config, identity), _now())]
+        found = [identity for identity in found if _is_due(stored_target(config, identity))]
     return found
+
+
+def _is_due(target: Target) -> bool:
+    from mtlskit.errors import StoreError
+    from mtlskit.lifecycle.due import why_due
+
+    try:
+        return bool(why_due(target, _now()))
+    except StoreError:
+        return True  # its rotation says what is wrong, and holds up no other
 
 
 def wanted_of(reason: str, wait: bool, timeout: str, *, prove: bool, fresh: bool) -> Wanted:
@@ -152,11 +160,18 @@ def wanted_of(reason: str, wait: bool, timeout: str, *, prove: bool, fresh: bool
 
 
 def run_rotations(
-    config: ProxyConfig, identities: Sequence[IdentityConfig], wanted: Wanted, emit: Emit, *, as_json: bool
+    config: ProxyConfig,
+    identities: Sequence[IdentityConfig],
+    wanted: Wanted,
+    emit: Emit,
+    *,
+    as_json: bool,
+    log: str = "text",
 ) -> None:
     import trio
 
     from mtlskit.errors import MtlskitError
+    from mtlskit.lifecycle.events import RotationFailed
     from mtlskit.lifecycle.rotate import rotate as rotate_one
     from mtlskit.lifecycle.target import Outcome, Result
 
@@ -170,19 +185,23 @@ def run_rotations(
                 if len(identities) == 1:
                     raise
                 outcomes.append(Outcome(identity.name, Result.FAILED, exc.sentence, step="begin", error=exc))
+                reason = {"code": exc.code.value, "reason": exc.sentence, "hint": exc.hint}
+                emit(RotationFailed(identity=identity.name, step="begin", **reason))
                 continue
             outcomes.append(await rotate_one(target, tools, wanted))
 
     trio.run(work)
-    finish(outcomes, as_json=as_json)
+    finish(outcomes, as_json=as_json, log=log)
 
 
 def progress(log: str, *, quiet: bool) -> Emit:
-    """The log of a rotation that a person waits for: how it ends is told by the command itself."""
+    """The log of a rotation. Where people read it, how it ends is told by the command itself."""
     from mtlskit.lifecycle.events import Rotated, RotationFailed
     from mtlskit.telemetry import Event
 
     sink = log_sink(log, quiet=quiet, verbose=False)
+    if wants_json(log):
+        return sink
 
     def emit(event: Event) -> None:
         if not isinstance(event, Rotated | RotationFailed):
@@ -191,7 +210,7 @@ def progress(log: str, *, quiet: bool) -> Emit:
     return emit
 
 
-def finish(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+def finish(outcomes: Sequence[Outcome], *, as_json: bool, log: str = "text") -> None:
     """Show what came of it, and leave with the status that says it."""
     from mtlskit.lifecycle.target import Result
 
@@ -201,7 +220,7 @@ def finish(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
         line("nothing to do")
     else:
         for outcome in outcomes:
-            _tell(outcome)
+            _tell(outcome, log)
     results = {outcome.result for outcome in outcomes}
     if Result.FAILED in results:
         raise typer.Exit(1)
@@ -209,12 +228,14 @@ def finish(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
         raise typer.Exit(3)
 
 
-def _tell(outcome: Outcome) -> None:
+def _tell(outcome: Outcome, log: str) -> None:
     from mtlskit.cli.render import fail
     from mtlskit.errors import MtlskitError
     from mtlskit.lifecycle.target import Result
 
     match outcome.result:
+        case Result.FAILED if wants_json(log):
+            pass  # `rotation_failed` has told it
         case Result.FAILED if isinstance(outcome.error, MtlskitError):
             fail(outcome.error)
         case Result.WAITING:

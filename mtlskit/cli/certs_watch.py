@@ -29,7 +29,7 @@ Runs until it is stopped by SIGTERM or SIGINT. From cron, `mtlskit certs rotate 
 
 
 def watch(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", show_default=False)] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", hidden=True)] = None,
     config: ConfigOption = None,
     log: LogOption = "text",
     quiet: QuietOption = False,

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from mtlskit.config.access import parse_network, parse_pin, parse_user, parse_verify
 from mtlskit.config.addresses import parse_listen
 from mtlskit.config.durations import parse_duration
-from mtlskit.config.origins import Origin, ValuePath, located, problem, raise_first, spelled_key
-from mtlskit.config.paths import parse_path
+from mtlskit.config.fields import Surroundings, check_name, choice, each, one, path_at
+from mtlskit.config.identities import INLINE, build_identity, check_folders, inline_identity
+from mtlskit.config.origins import Origin, ValuePath, located, problem, raise_first
+from mtlskit.config.programs import build_hooks
 from mtlskit.config.rules import check_door, check_listeners, check_loops
-from mtlskit.config.schema import EXAMPLES, IdentityTable, TimeoutsTable, TunnelTable, check_shape
+from mtlskit.config.schema import EXAMPLES, TimeoutsTable, TunnelTable, check_shape
 from mtlskit.config.upstreams import join_upstreams, parse_upstream
 from mtlskit.config.values import (
     MOST_WARM,
     Endpoint,
+    ExpiringSessions,
     IdentityConfig,
     ListenAddress,
     Negotiation,
+    ProxyConfig,
     Timeouts,
     TunnelConfig,
     TunnelKind,
@@ -31,45 +35,35 @@ from mtlskit.config.values import (
 )
 from mtlskit.errors import Code, ConfigError
 
-__all__ = ["MOST_CONNECTIONS", "Surroundings", "build_tunnels"]
+__all__ = ["DEFAULT_STORE", "MOST_CONNECTIONS", "build_config"]
+
+DEFAULT_STORE = "identities"
+"""The folder of the store, beside the configuration file."""
 
 MOST_CONNECTIONS = 100_000
 """Of one tunnel. A session takes two descriptors and some 50 KiB; no process serves more."""
 
-_Given = TypeVar("_Given")
-_Parsed = TypeVar("_Parsed")
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
-_LATER_ISSUERS = ("heroku", "ca", "csr", "command")
 _LATER_KINDS = ("kafka",)
 _UNBRACED = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]{0,127})")
-_INLINE = ("cert", "key", "passphrase_file")
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What the values depend on beyond the text: where it came from, its folder, the environment, the platform."""
-
-    origin: Origin
-    base: Path
-    environ: Mapping[str, str]
-    platform: str
-    """As in `sys.platform`."""
-
-
-def build_tunnels(document: Mapping[str, object], around: Surroundings) -> tuple[TunnelConfig, ...]:
-    """Build every tunnel of `document` (texts filled in already).
+def build_config(document: Mapping[str, object], around: Surroundings, *, source: Path | None) -> ProxyConfig:
+    """Build everything that `document` describes (texts filled in already). `source` is None for flags: no store.
 
     Raises `ConfigError` for the first problem; each later stage is reached only when the one before found nothing.
     """
-    _refuse_later_versions(document, around.origin)
-    shape = check_shape(document, around.origin)
+    origin = around.origin
+    _refuse_later_versions(document, origin)
+    shape = check_shape(document, origin)
+    store = path_at(shape.store, ("store",), around) or around.base / DEFAULT_STORE
+    control = path_at(shape.control, ("control",), around)
+    hooks = build_hooks(shape.hooks, around)
     problems: list[ConfigError] = []
     identities: dict[str, IdentityConfig] = {}
     tunnels: list[TunnelConfig] = []
     for name, identity_table in shape.identity.items():
         try:
-            identities[name] = _identity(name, identity_table, ("identity", name), around)
+            identities[name] = build_identity(name, identity_table, store, around)
         except ConfigError as exc:
             problems.append(exc)
     for name, tunnel_table in shape.tunnel.items():
@@ -80,21 +74,21 @@ def build_tunnels(document: Mapping[str, object], around: Surroundings) -> tuple
         except ConfigError as exc:
             problems.append(exc)
     raise_first(problems)
-    check_listeners(tunnels, around.origin)
-    return tuple(tunnels)
+    check_listeners(tunnels, origin)
+    check_folders(identities.values(), origin)
+    inline = [tunnel.identity for tunnel in tunnels if shape.tunnel[tunnel.name].identity is None]
+    return ProxyConfig(
+        tunnels=tuple(tunnels),
+        source=source,
+        identities=(*identities.values(), *inline),
+        store=store if source is not None else None,
+        control=control,
+        hooks=hooks,
+    )
 
 
 def _refuse_later_versions(document: Mapping[str, object], origin: Origin) -> None:
     """Name what a later version brings, before its other keys are called unknown."""
-    for path, value in _entries(document, "identity", "issuer"):
-        if value in _LATER_ISSUERS:
-            raise problem(
-                origin,
-                path,
-                f'issuer "{value}" arrives in a later version',
-                'use issuer = "files" with cert and key',
-                code=Code.CONFIG_NOT_SUPPORTED,
-            )
     for path, value in _entries(document, "tunnel", "kind"):
         if value in _LATER_KINDS:
             raise problem(
@@ -113,50 +107,12 @@ def _entries(document: Mapping[str, object], section: str, key: str) -> list[tup
     return [((section, name, key), table.get(key)) for name, table in tables.items() if isinstance(table, dict)]
 
 
-def _check_name(path: ValuePath, origin: Origin) -> None:
-    if not _NAME.fullmatch(str(path[-1])):
-        raise problem(
-            origin,
-            path,
-            f"{spelled_key(str(path[-1]))} is not a usable name",
-            "take letters, digits, '-' and '_', at most 63, not beginning with '-'",
-        )
-
-
-def _identity(name: str, table: IdentityTable | TunnelTable, path: ValuePath, around: Surroundings) -> IdentityConfig:
-    _check_name(path, around.origin)
-    if isinstance(table, IdentityTable) and table.issuer != "files":
-        with located(around.origin, (*path, "issuer")):
-            raise ConfigError(Code.CONFIG_BAD_VALUE, "unknown issuer", 'use issuer = "files" with cert and key')
-    files = {key: _path(getattr(table, key), (*path, key), around) for key in (*_INLINE, "ca")}
-    cert, key = files["cert"], files["key"]
-    if cert is None or key is None:
-        raise _no_identity(cert, key, path, around.origin)
-    return IdentityConfig(name, cert, key, ca=files["ca"], passphrase_file=files["passphrase_file"])
-
-
-def _no_identity(cert: Path | None, key: Path | None, path: ValuePath, origin: Origin) -> ConfigError:
-    code = Code.CONFIG_MISSING_KEY
-    both = " and ".join(origin.spell(name, EXAMPLES[name]) for name in ("cert", "key"))
-    if cert is None and key is None:
-        return problem(origin, path, "a client certificate and its key are missing", f"add {both}", code=code)
-    lacking = "key" if key is None else "cert"
-    return problem(origin, path, f"{origin.name_of(lacking)} is missing", f"a client identity takes {both}", code=code)
-
-
-def _path(text: str | None, path: ValuePath, around: Surroundings) -> Path | None:
-    if text is None:
-        return None
-    with located(around.origin, path):
-        return parse_path(text, base=around.base, environ=around.environ)
-
-
 def _tunnel(
     name: str, table: TunnelTable, identities: Mapping[str, IdentityConfig], around: Surroundings
 ) -> TunnelConfig:
     path: ValuePath = ("tunnel", name)
     origin = around.origin
-    _check_name(path, origin)
+    check_name(path, origin)
     kind = _kind(table, path, origin)
     identity = _identity_of(name, table, identities, around)
     tunnel = TunnelConfig(
@@ -167,11 +123,12 @@ def _tunnel(
         identity=identity,
         verify=_verify(table, identity, path, origin),
         negotiation=_negotiation(table, kind, path, origin),
-        pins=tuple(_each(table.pins, parse_pin, (*path, "pins"), origin)),
-        allow_clients=tuple(_each(table.allow_clients, parse_network, (*path, "allow_clients"), origin)),
-        allow_users=tuple(_each(table.allow_users, parse_user, (*path, "allow_users"), origin)),
+        pins=each(table.pins, parse_pin, (*path, "pins"), origin),
+        allow_clients=each(table.allow_clients, parse_network, (*path, "allow_clients"), origin),
+        allow_users=each(table.allow_users, parse_user, (*path, "allow_users"), origin),
         max_connections=_max_connections(table, path, origin),
         warm=_warm(table, kind, path, origin),
+        expiring_sessions=_expiring_sessions(table, kind, path, origin),
         timeouts=_timeouts(table.timeouts, (*path, "timeouts"), origin),
     )
     check_door(tunnel, origin, around.platform)
@@ -181,7 +138,7 @@ def _tunnel(
 
 def _kind(table: TunnelTable, path: ValuePath, origin: Origin) -> TunnelKind:
     with located(origin, (*path, "kind")):
-        return _choice(table.kind, TunnelKind, "not a kind of tunnel")
+        return choice(table.kind, TunnelKind, "not a kind of tunnel")
 
 
 def _negotiation(table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: Origin) -> Negotiation:
@@ -195,20 +152,7 @@ def _negotiation(table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: 
             f"leave {origin.name_of('negotiation')} out",
         )
     with located(origin, (*path, "negotiation")):
-        return _choice(table.negotiation, Negotiation, "not a way to begin TLS")
-
-
-_Choice = TypeVar("_Choice", TunnelKind, Negotiation)
-
-
-def _choice(text: str, choices: type[_Choice], complaint: str) -> _Choice:
-    try:
-        return choices(text)
-    except ValueError as exc:
-        near = get_close_matches(text[:64], [str(choice) for choice in choices], n=1)
-        meant = f'; did you mean "{near[0]}"?' if near else ""
-        listed = " or ".join(f'"{choice}"' for choice in choices)
-        raise ConfigError(Code.CONFIG_BAD_VALUE, f"{complaint}{meant}", f"use {listed}") from exc
+        return choice(table.negotiation, Negotiation, "not a way to begin TLS")
 
 
 def _listen(table: TunnelTable, path: ValuePath, around: Surroundings) -> ListenAddress:
@@ -219,11 +163,13 @@ def _listen(table: TunnelTable, path: ValuePath, around: Surroundings) -> Listen
 def _upstream(table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: Origin) -> tuple[Endpoint, ...]:
     if isinstance(table.upstream, str):
         _refuse_unbraced(path, origin)
-        parsed = [_one(table.upstream, lambda text: parse_upstream(text, kind), path, origin)]
+        parsed: Sequence[tuple[Endpoint, ...]] = [
+            one(table.upstream, lambda text: parse_upstream(text, kind), path, origin)
+        ]
     else:
         for number in range(len(table.upstream)):
             _refuse_unbraced((*path, number), origin)
-        parsed = _each(table.upstream, lambda text: parse_upstream(text, kind), path, origin)
+        parsed = each(table.upstream, lambda text: parse_upstream(text, kind), path, origin)
     with located(origin, path):
         return join_upstreams(parsed)
 
@@ -240,8 +186,15 @@ def _identity_of(
 ) -> IdentityConfig:
     path: ValuePath = ("tunnel", name)
     if table.identity is None:
-        return _identity(name, table, path, around)
-    for key in _INLINE:
+        if name in identities:
+            raise problem(
+                around.origin,
+                path,
+                f"the tunnel has a certificate of its own, and there is an [identity.{name}] as well",
+                f'write identity = "{name}" in its stead, or rename one of them',
+            )
+        return inline_identity(name, table, around)
+    for key in INLINE:
         if getattr(table, key) is not None:
             raise problem(
                 around.origin,
@@ -252,7 +205,7 @@ def _identity_of(
     identity = identities.get(table.identity)
     if identity is None:
         _refuse_unknown_identity(table.identity, list(identities), (*path, "identity"), around.origin)
-    ca = _path(table.ca, (*path, "ca"), around)
+    ca = path_at(table.ca, (*path, "ca"), around)
     return identity if ca is None else replace(identity, ca=ca)
 
 
@@ -296,19 +249,23 @@ def _warm(table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: Origin)
     return table.warm
 
 
+def _expiring_sessions(table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: Origin) -> ExpiringSessions:
+    if table.expiring_sessions is None:
+        return ExpiringSessions.KEEP
+    path = (*path, "expiring_sessions")
+    if kind is not TunnelKind.POSTGRES:
+        raise problem(
+            origin,
+            path,
+            f"only a {TunnelKind.POSTGRES} tunnel knows when nothing is in flight",
+            f"leave {origin.name_of('expiring_sessions')} out",
+        )
+    with located(origin, path):
+        return choice(table.expiring_sessions, ExpiringSessions, "not a way to treat sessions")
+
+
 def _timeouts(table: TimeoutsTable, path: ValuePath, origin: Origin) -> Timeouts:
     given = {key: value for key, value in table if value is not None}
     return replace(
-        Timeouts(), **{key: _one(value, parse_duration, (*path, key), origin) for key, value in given.items()}
+        Timeouts(), **{key: one(value, parse_duration, (*path, key), origin) for key, value in given.items()}
     )
-
-
-def _each(
-    values: Iterable[_Given], parse: Callable[[_Given], _Parsed], path: ValuePath, origin: Origin
-) -> list[_Parsed]:
-    return [_one(value, parse, (*path, number), origin) for number, value in enumerate(values)]
-
-
-def _one(value: _Given, parse: Callable[[_Given], _Parsed], path: ValuePath, origin: Origin) -> _Parsed:
-    with located(origin, path):
-        return parse(value)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from mtlskit.config.builder import Surroundings, build_tunnels
+from mtlskit.config.builder import build_config
+from mtlskit.config.fields import Surroundings
 from mtlskit.config.origins import FlagOrigin
 from mtlskit.config.values import FROM_FLAGS, ProxyConfig
 
@@ -78,7 +79,7 @@ def config_from_flags(
     document = {"tunnel": {name: {field: value for field, value in given.items() if value is not None}}}
     origin = FlagOrigin(FLAGS, document)
     around = Surroundings(origin=origin, base=base.absolute(), environ=environ, platform=platform)
-    return ProxyConfig(tunnels=build_tunnels(document, around), source=None)
+    return build_config(document, around, source=None)
 
 
 def _text(path: str | Path | None) -> str | None:

@@ -12,7 +12,8 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from mtlskit.config.builder import Surroundings, build_tunnels
+from mtlskit.config.builder import build_config
+from mtlskit.config.fields import Surroundings
 from mtlskit.config.interpolate import interpolate_document
 from mtlskit.config.locate import WITHOUT_A_FILE
 from mtlskit.config.origins import FileOrigin, raise_first, spelled_key, spelled_path
@@ -64,28 +65,27 @@ def load_config(path: Path, *, environ: Mapping[str, str], platform: str = sys.p
 def parse_config(text: str, *, source: Path, environ: Mapping[str, str], platform: str = sys.platform) -> ProxyConfig:
     """Parse the text of a configuration file; `source` names it in errors, and relative paths start at its folder.
 
-    The disk is not touched. Raises `ConfigError` as `load_config` does.
+    A file may hold identities alone, for `mtlskit certs`; `select` is what asks for tunnels. The disk is not touched.
+    Raises `ConfigError` as `load_config` does.
     """
     document = _parse_toml(text, source)
     origin = FileOrigin(source, text, document)
     filled, problems = interpolate_document(document, environ, origin)
     raise_first(problems)
     around = Surroundings(origin=origin, base=source.absolute().parent, environ=environ, platform=platform)
-    tunnels = build_tunnels(filled, around)
-    if not tunnels:
-        raise ConfigError(
-            Code.CONFIG_MISSING_KEY,
-            f"{source}: there is no tunnel",
-            "add a table [tunnel.NAME] with kind, listen, upstream, cert, key and ca",
-        )
-    return ProxyConfig(tunnels=tunnels, source=source)
+    config = build_config(filled, around, source=source)
+    if not config.tunnels and not config.identities:
+        raise _no_tunnel(source)
+    return config
 
 
 def select(config: ProxyConfig, names: Sequence[str]) -> ProxyConfig:
     """Keep only the tunnels called `names`, in the file's order; no names keep them all.
 
-    Raises `ConfigError` (CONFIG_UNKNOWN_NAME).
+    Raises `ConfigError`: CONFIG_UNKNOWN_NAME, or CONFIG_MISSING_KEY where there is no tunnel at all.
     """
+    if not config.tunnels:
+        raise _no_tunnel(config.source)
     if not names:
         return config
     known = [tunnel.name for tunnel in config.tunnels]
@@ -100,6 +100,15 @@ def select(config: ProxyConfig, names: Sequence[str]) -> ProxyConfig:
                 f"the tunnels are {', '.join(known)}",
             )
     return replace(config, tunnels=tuple(tunnel for tunnel in config.tunnels if tunnel.name in names))
+
+
+def _no_tunnel(source: Path | None) -> ConfigError:
+    where = f"{source}: " if source else ""
+    return ConfigError(
+        Code.CONFIG_MISSING_KEY,
+        f"{where}there is no tunnel",
+        "add a table [tunnel.NAME] with kind, listen, upstream, cert, key and ca",
+    )
 
 
 def _decode(content: bytes, path: Path) -> str:

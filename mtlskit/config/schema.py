@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from mtlskit.config.origins import Origin, ValuePath, problem, spelled_key
 from mtlskit.errors import Code, ConfigError
 
-__all__ = ["EXAMPLES", "Document", "IdentityTable", "TimeoutsTable", "TunnelTable", "check_shape"]
+__all__ = ["EXAMPLES", "Document", "HooksTable", "IdentityTable", "TimeoutsTable", "TunnelTable", "check_shape"]
 
 
 def _text_or_texts(value: Any) -> Any:
@@ -48,10 +48,29 @@ class IdentityTable(_Table):
     """`[identity.NAME]`."""
 
     issuer: str = "files"
-    cert: str
-    key: str
+    cert: str | None = None
+    key: str | None = None
     ca: str | None = None
     passphrase_file: str | None = None
+    subject: str | None = None
+    san: list[str] | None = None
+    key_type: str | None = None
+    ca_dir: str | None = None
+    lifetime: Duration = None
+    command: list[str] | None = None
+    command_timeout: Duration = None
+    addon: str | None = None
+    renew_before: Duration = None
+    revoke_old: bool = False
+
+
+class HooksTable(_Table):
+    """`[hooks]`."""
+
+    before_switch: list[str] | None = None
+    after_switch: list[str] | None = None
+    failed: list[str] | None = None
+    timeout: Duration = None
 
 
 class TimeoutsTable(_Table):
@@ -82,12 +101,16 @@ class TunnelTable(_Table):
     allow_users: Annotated[Any, AfterValidator(_names_or_numbers)] = Field(default_factory=list)
     max_connections: int = 1000
     warm: int = 0
+    expiring_sessions: str | None = None
     timeouts: TimeoutsTable = TimeoutsTable()
 
 
 class Document(_Table):
     """The whole file."""
 
+    store: str | None = None
+    control: str | None = None
+    hooks: HooksTable = HooksTable()
     identity: dict[str, IdentityTable] = Field(default_factory=dict)
     tunnel: dict[str, TunnelTable] = Field(default_factory=dict)
 
@@ -110,6 +133,23 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
         "allow_users": '["tableau", 1001]',
         "max_connections": "1000",
         "warm": "10",
+        "expiring_sessions": '"keep"',
+        "subject": '"CN=reporting"',
+        "san": '["DNS:bi.example.com"]',
+        "key_type": '"ec-p256"',
+        "ca_dir": '"ca"',
+        "lifetime": '"90d"',
+        "command": '["sign-request", "--profile", "client"]',
+        "command_timeout": '"60s"',
+        "addon": '"postgresql-curved-12345"',
+        "renew_before": '"30d"',
+        "revoke_old": "true",
+        "store": '"identities"',
+        "control": '"/run/mtlskit"',
+        "before_switch": '["PROGRAM", "ARGUMENT"]',
+        "after_switch": '["PROGRAM", "ARGUMENT"]',
+        "failed": '["PROGRAM", "ARGUMENT"]',
+        "timeout": '"60s"',
     }
 )
 """What to write for a key that is missing or of another type, in TOML. Deadlines: `_DURATION`."""
@@ -120,6 +160,7 @@ _SENTENCES: Mapping[str, str] = MappingProxyType(
     {
         "string_type": "must be a text in quotes",
         "int_type": "must be a whole number",
+        "bool_type": "must be true or false",
         "list_type": 'must be a list: ["…", "…"]',
     }
 )
@@ -170,6 +211,8 @@ def _tell(details: ErrorDetails, origin: Origin) -> ConfigError:
             )
         case "kind":
             return problem(origin, path, details["msg"], _example(path, origin))
+        case "model_type" if len(path) == 1:
+            return problem(origin, path, "must be a table", f"begin it with [{key}] on a line of its own")
         case "model_type" if len(path) == 2:
             return problem(origin, path, "must be a table", f"begin it with [{path[0]}.NAME] on a line of its own")
         case "model_type":
@@ -194,8 +237,12 @@ def _unknown_key(path: ValuePath, origin: Origin) -> ConfigError:
     near = get_close_matches(key, allowed, n=1)
     meant = f'; did you mean "{near[0]}"?' if near else ""
     hint = f"the keys here are {', '.join(allowed)}"
-    if not near and len(path) == 1 and key in TunnelTable.model_fields:
-        hint = f"{spelled_key(key)} belongs below a line [tunnel.NAME]"
+    if not near and len(path) == 1:
+        # "failed" is near to nothing at the top, and all keys of hooks are found in one table only.
+        for table, line in ((TunnelTable, "tunnel.NAME"), (IdentityTable, "identity.NAME"), (HooksTable, "hooks")):
+            if key in table.model_fields:
+                hint = f"{spelled_key(key)} belongs below a line [{line}]"
+                break
     return problem(origin, path, f"unknown key{meant}", hint, code=Code.CONFIG_UNKNOWN_KEY)
 
 
@@ -203,6 +250,8 @@ def _keys_around(path: ValuePath) -> list[str]:
     match path:
         case (_,):
             return list(Document.model_fields)
+        case ("hooks", _):
+            return list(HooksTable.model_fields)
         case ("identity", _, _):
             return list(IdentityTable.model_fields)
         case ("tunnel", _, "timeouts", _):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from mtlskit.errors import Code, StoreError
 from mtlskit.lifecycle.decide import Decision, State, decide
 from mtlskit.lifecycle.target import Target, Wanted
 from mtlskit.store.identities import Version
@@ -13,10 +14,17 @@ __all__ = ["decision_of", "plan_of", "why_due"]
 
 
 def decision_of(target: Target, version: Version, now: datetime) -> Decision:
-    """What the dates of a version say. `now` is aware."""
+    """What the dates of a version say. `now` is aware. Raises `StoreError` (STORE_DAMAGED)."""
     facts = version.facts
-    dates = datetime.fromisoformat(facts.not_before), datetime.fromisoformat(facts.not_after)
-    return decide(*dates, now, target.identity.renew_before)
+    try:
+        dates = datetime.fromisoformat(facts.not_before), datetime.fromisoformat(facts.not_after)
+        return decide(*dates, now, target.identity.renew_before)
+    except (ValueError, TypeError) as exc:  # TypeError: dates without a zone
+        raise StoreError(
+            Code.STORE_DAMAGED,
+            f"{version.folder}: its dates are not what was written there: {facts.not_before}, {facts.not_after}",
+            "restore it from a backup, or issue anew",
+        ) from exc
 
 
 def why_due(target: Target, now: datetime) -> str:

@@ -1,15 +1,18 @@
 """Every identity there is: those of the configuration, and those that only the store knows. Nothing is changed.
 
-Two looks are to be had. `take_stock` is quick: it reads both files of an identity and the certificate in them, because a
-certificate is the only witness of its own dates; whether the key belongs to it is not looked at (an RSA key costs up to
-a quarter of a second). `examine` does what the proxy does when it loads the identity, short of TLS itself.
+Two looks are to be had. `take_stock` is quick: it reads both files of an identity, and decodes the certificate: nothing
+else is a witness of its dates. Whether the key belongs to it is not looked at, because an RSA key costs up to a quarter
+of a second. `examine` does what the proxy does when it loads the identity, short of TLS itself.
 
 What is wrong with one identity becomes its state, and never keeps the others from being seen.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -21,13 +24,30 @@ from mtlskit.config.values import IdentityConfig, IssuerKind, ProxyConfig, Renew
 from mtlskit.errors import Code, MtlskitError, StoreError
 from mtlskit.lifecycle.decide import Decision, State, decide
 from mtlskit.net.files import read_private, read_public
-from mtlskit.net.identity import check_files, resolved
+from mtlskit.net.identity import pair_of, resolved, trust_of
 from mtlskit.pki.certificates import load_certificates, serial_text, subject_text
 from mtlskit.pki.chains import assemble
 from mtlskit.store.identities import Store, StoredIdentity, Version
-from mtlskit.store.journal import Journal
+from mtlskit.store.journal import ABANDONED, DONE, Journal
 
 __all__ = ["Condition", "Inventory", "Item", "examine", "take_stock"]
+
+
+_LAST_LINE = 1024
+"""Bytes. A rotation's last line has its number, the time and few facts."""
+_ENDED = re.compile(rb'\{[^{}\n]*"step":"(?:%s|%s)"[^{}\n]*\}\n\Z' % (DONE.encode("ascii"), ABANDONED.encode("ascii")))
+
+
+_RIGHTS = frozenset(
+    {
+        Code.STORE_UNUSABLE,
+        Code.FILE_UNREADABLE,
+        Code.KEY_EXPOSED,
+        Code.KEY_ENCRYPTED,
+        Code.KEY_PASSPHRASE_WRONG,
+    }
+)
+"""The pair may be good, and another one would fare no better."""
 
 
 class Condition(StrEnum):
@@ -105,14 +125,11 @@ def take_stock(config: ProxyConfig, now: datetime) -> Inventory:
     return Inventory(tuple(items), config.store)
 
 
-def examine(config: ProxyConfig, names: Iterable[str], now: datetime) -> Inventory:
-    """Look at the identities called `names`, which the configuration has, as closely as a proxy that loads them."""
+def examine(config: ProxyConfig, identities: Iterable[IdentityConfig], now: datetime) -> Inventory:
+    """Look at `identities`, which are of `config`, as closely as a proxy does that loads them."""
     used = _used(config)
-    wanted = set(names)
     items = []
-    for identity in config.identities:
-        if identity.name not in wanted:
-            continue
+    for identity in identities:
         item = _look(identity, config, used.get(identity.name, ()), now)
         if item.condition in {Condition.FINE, Condition.DUE}:
             item = _closer(item, identity, config, now)
@@ -130,19 +147,33 @@ def _used(config: ProxyConfig) -> Mapping[str, tuple[str, ...]]:
 
 def _look(identity: IdentityConfig, config: ProxyConfig, tunnels: tuple[str, ...], now: datetime) -> Item:
     item = Item(identity.name, identity.issuer.kind.value, Condition.NONE_YET, tunnels=tunnels)
-    kind = identity.issuer.kind
     try:
-        if kind is IssuerKind.FILES or config.store is None:
-            return _judged(item, _Found(_leaf(identity.cert, identity.key, identity)), identity, now)
+        if identity.issuer.kind is IssuerKind.FILES or config.store is None:
+            files = resolved(identity)
+            return _judged(item, _Found(_leaf(files.cert, files.key)), identity, now)
         stored = Store(config.store).identity(identity.name)
-        item = replace(item, rotating=Journal(stored.journal_path).unfinished() is not None)
+        if _is_rotating(stored):
+            item = replace(item, rotating=True)
         found = _current(stored)
     except MtlskitError as exc:
-        return _damaged(item, exc, identity)
-    if found is None:
-        condition = Condition.PENDING if item.rotating else Condition.NONE_YET
-        return replace(item, condition=condition, todo=_next_step(identity))
-    return _judged(item, found, identity, now)
+        return _damaged(item, exc, _remedy(exc, identity))
+    if found is not None:
+        return _judged(item, found, identity, now)
+    if not item.rotating:
+        return replace(item, todo=f"mtlskit certs issue {identity.name}")
+    return replace(item, condition=Condition.PENDING, todo=_next_step(identity))
+
+
+def _is_rotating(stored: StoredIdentity) -> bool:
+    """Whether a rotation is unfinished. Raises `StoreError`.
+
+    Mostly the last line says that the last one is done, and the rest of the journal need not be read.
+    """
+    with suppress(OSError), stored.journal_path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_LINE))
+        if _ENDED.search(file.read(_LAST_LINE)):
+            return False
+    return Journal(stored.journal_path).unfinished() is not None
 
 
 def _left_over(stored: StoredIdentity, config: ProxyConfig, now: datetime) -> Item:
@@ -160,7 +191,8 @@ def _left_over(stored: StoredIdentity, config: ProxyConfig, now: datetime) -> It
     if found is None:
         return item
     issuer = found.version.facts.issuer if found.version else ""
-    return _with_facts(replace(item, issuer=issuer), found, None, now)
+    item = replace(item, issuer=issuer)
+    return _with_facts(item, found, _decision(found.leaf, None, now), item.condition, item.todo)
 
 
 def _current(stored: StoredIdentity) -> _Found | None:
@@ -168,7 +200,7 @@ def _current(stored: StoredIdentity) -> _Found | None:
     version = stored.current()
     if version is None:
         return None
-    leaf = _leaf(version.cert, version.key, None)
+    leaf = _leaf(version.cert, version.key)
     if serial_text(leaf) != version.facts.serial:
         raise StoreError(
             Code.STORE_DAMAGED,
@@ -179,60 +211,71 @@ def _current(stored: StoredIdentity) -> _Found | None:
     return _Found(leaf, version)
 
 
-def _leaf(cert: Path, key: Path, identity: IdentityConfig | None) -> x509.Certificate:
-    if identity is not None:
-        files = resolved(identity)
-        cert, key = files.cert, files.key
+def _leaf(cert: Path, key: Path) -> x509.Certificate:
     certificates = load_certificates(read_public(cert, "client certificate"), source=str(cert))
     read_private(key, "private key")
     return certificates[0] if len(certificates) == 1 else assemble(certificates).leaf
 
 
-def _with_facts(item: Item, found: _Found, renew_before: RenewBefore | None, now: datetime) -> Item:
+def _decision(leaf: x509.Certificate, renew_before: RenewBefore | None, now: datetime) -> Decision:
+    return decide(leaf.not_valid_before_utc, leaf.not_valid_after_utc, now, renew_before)
+
+
+def _with_facts(item: Item, found: _Found, decision: Decision, condition: Condition, todo: str) -> Item:
     leaf = found.leaf
     return replace(
         item,
+        condition=condition,
+        todo=todo,
         version=found.version.number if found.version else None,
         subject=subject_text(leaf),
         serial=serial_text(leaf),
         not_before=leaf.not_valid_before_utc,
-        decision=decide(leaf.not_valid_before_utc, leaf.not_valid_after_utc, now, renew_before),
+        decision=decision,
     )
 
 
 def _judged(item: Item, found: _Found, identity: IdentityConfig, now: datetime) -> Item:
-    item = _with_facts(item, found, identity.renew_before, now)
-    state = item.decision.state if item.decision else State.FINE
+    decision = _decision(found.leaf, identity.renew_before, now)
+    state = decision.state
     todo = ""
     if state is State.NOT_YET_VALID:
         todo = "set this machine's clock (date -u shows it), if the certificate was issued just now"
     elif state is not State.FINE:
         todo = _next_step(identity)
-    return replace(item, condition=Condition(state.value), todo=todo)
+    return _with_facts(item, found, decision, Condition(state.value), todo)
 
 
 def _closer(item: Item, identity: IdentityConfig, config: ProxyConfig, now: datetime) -> Item:
     """With the key, and the CAs of the identity and of its tunnels."""
-    variants = dict.fromkeys([identity, *(each.identity for each in config.tunnels if each.identity.name == item.name)])
-    warnings: dict[str, None] = {}
     try:
-        for variant in variants:
-            warnings |= dict.fromkeys(check_files(variant, now=now).warnings)
+        warnings = dict.fromkeys(pair_of(identity, now=now).warnings)
     except MtlskitError as exc:
-        return _damaged(item, exc, identity)
-    return replace(item, warnings=tuple(warnings))
+        return _damaged(item, exc, _remedy(exc, identity))
+    variants = [identity, *(tunnel.identity for tunnel in config.tunnels if tunnel.identity.name == item.name)]
+    try:
+        for variant in dict.fromkeys(variants):
+            warnings |= dict.fromkeys(trust_of(variant, now=now).warnings)
+    except MtlskitError as exc:
+        return _damaged(item, exc, exc.hint)
+    # One that is due is about to be replaced, and its dates have been told.
+    return replace(item, warnings=tuple(warnings)) if item.condition is Condition.FINE else item
 
 
-def _damaged(item: Item, exc: MtlskitError, identity: IdentityConfig) -> Item:
-    todo = exc.hint
-    # What lies in the store is ours to make anew, unless only the rights are wrong, or the CA, which is not ours.
-    ours = identity.issuer.kind is not IssuerKind.FILES and exc.code not in {Code.STORE_UNUSABLE, Code.KEY_EXPOSED}
-    if ours and (identity.ca is None or str(identity.ca) not in exc.sentence):
-        todo = _next_step(identity)
+def _damaged(item: Item, exc: MtlskitError, todo: str) -> Item:
     return replace(item, condition=Condition.DAMAGED, reason=exc.sentence, code=exc.code, todo=todo)
+
+
+def _remedy(exc: MtlskitError, identity: IdentityConfig) -> str:
+    """What to do about a bad pair: what lies in the store is made anew, unless it only must not be read as it is."""
+    if identity.issuer.kind is IssuerKind.FILES or exc.code in _RIGHTS:
+        return exc.hint
+    return _next_step(identity)
 
 
 def _next_step(identity: IdentityConfig) -> str:
     if identity.issuer.kind is IssuerKind.FILES:
         return f"put new files in place of {identity.cert} and {identity.key}"
+    if identity.issuer.kind is IssuerKind.CSR:
+        return f"mtlskit certs rotate {identity.name}, which tells what to have signed"
     return f"mtlskit certs rotate {identity.name}"

@@ -50,7 +50,7 @@ def test_the_smallest_file() -> None:
         upstream=(Endpoint("db", 5432),),
         identity=IdentityConfig("a", BASE / "c.pem", BASE / "k.pem"),
     )
-    assert parse(SMALLEST) == ProxyConfig((tunnel,), SOURCE)
+    assert parse(SMALLEST) == ProxyConfig((tunnel,), SOURCE, identities=(tunnel.identity,), store=BASE / "identities")
 
 
 def test_every_key() -> None:
@@ -132,7 +132,7 @@ BAD = [
     (SMALLEST + "xxx = 1\nyyy = 2", "UNKNOWN_KEY", ":7: tunnel.a.xxx: unknown key (and 1 more)"),
     (SMALLEST + 'timeouts = { dail = "1s" }', "UNKNOWN_KEY", 'timeouts.dail: unknown key; did you mean "dial"?'),
     ("[tunnels.a]", "UNKNOWN_KEY", ':1: tunnels: unknown key; did you mean "tunnel"?'),
-    ('[identity.x]\ncert="c"\nkey="k"\naddon="a"', "UNKNOWN_KEY", ":4: identity.x.addon: unknown key"),
+    ('[identity.x]\ncert="c"\nkey="k"\nadd="a"', "UNKNOWN_KEY", ":4: identity.x.add: unknown key"),
     (replaced('listen = "127.0.0.1:6432"\n', ""), "MISSING_KEY", ":1: tunnel.a: listen is missing"),
     (replaced('cert = "c.pem"\n', ""), "MISSING_KEY", ":1: tunnel.a: cert is missing"),
     (replaced('key = "k.pem"\n', ""), "MISSING_KEY", ":1: tunnel.a: key is missing"),
@@ -219,7 +219,6 @@ BAD = [
     (replaced('"db"', '"${DB}"'), "MISSING_VARIABLE", ":4: tunnel.a.upstream: the environment variable DB"),
     (replaced('"db"', '["${}"]'), "BAD_VALUE", "upstream[0]: after ${ comes the name of a variable"),
     # What a later version brings.
-    ('[identity.x]\naddon = "a"\nissuer = "heroku"', "NOT_SUPPORTED", ':3: identity.x.issuer: issuer "heroku" arrives'),
     (replaced("postgres", "kafka"), "NOT_SUPPORTED", ':2: tunnel.a.kind: kind "kafka" arrives'),
     ('[identity.x]\ncert="c"\nkey="k"\nissuer = "acme"', "BAD_VALUE", ':4: identity.x.issuer: "acme": unknown issuer'),
     (replaced('"db"', '"heroku:x"'), "NOT_SUPPORTED", '"heroku:x": upstream "heroku:ADDON" arrives'),
@@ -267,7 +266,7 @@ def test_bad_input(text: str, code: str, part: str) -> None:
         (replaced('listen = "127.0.0.1:6432"\n', ""), 'add listen = "127.0.0.1:6432"'),
         ('listen = "127.0.0.1:6432"', "listen belongs below a line [tunnel.NAME]"),
         (SMALLEST + "lisen = 1", "the keys here are kind, listen, upstream"),
-        ("[identity.x]\nissuer = 'ca'", 'use issuer = "files" with cert and key'),
+        ("[identity.x]\nissuer = 'acme'", 'use "files", "ca", "csr", "command" or "heroku"'),
         ("", "add a table [tunnel.NAME]"),
     ],
 )

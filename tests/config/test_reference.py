@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from mtlskit.config.builder import MOST_CONNECTIONS
+from mtlskit.config.builder import DEFAULT_STORE, MOST_CONNECTIONS
 from mtlskit.config.durations import parse_duration
 from mtlskit.config.flags import FLAGS
+from mtlskit.config.identities import KEY_TYPES, MOST_NAMES
 from mtlskit.config.loading import parse_config
-from mtlskit.config.schema import Document, IdentityTable, TimeoutsTable, TunnelTable
+from mtlskit.config.schema import Document, HooksTable, IdentityTable, TimeoutsTable, TunnelTable
 from mtlskit.config.upstreams import MOST_UPSTREAMS
-from mtlskit.config.values import Timeouts
+from mtlskit.config.values import ExpiringSessions, Hooks, IssuerConfig, IssuerKind, Timeouts
 from mtlskit.errors import ConfigError
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/configuration.md").read_text(encoding="utf-8")
@@ -41,18 +42,29 @@ def rows(text: str) -> dict[str, str]:
         ("## `[identity.NAME]`", IdentityTable),
         ("## `[tunnel.NAME]`", TunnelTable),
         ("### `timeouts`", TimeoutsTable),
+        ("## `[hooks]`", HooksTable),
     ],
 )
 def test_every_key_is_documented_and_no_other(title: str, table: type[BaseModel]) -> None:
     text = section(title)
-    if table is TunnelTable:
+    if title.startswith("## "):
         text = text.partition("\n### ")[0]
     assert set(rows(text)) == set(table.model_fields)
 
 
 def test_every_table_is_documented() -> None:
-    for name in Document.model_fields:
-        section(f"## `[{name}.NAME]`")
+    alone = set(rows(section("## Keys outside of tables")))
+    for name in set(Document.model_fields) - alone:
+        section("## `[hooks]`" if name == "hooks" else f"## `[{name}.NAME]`")
+    assert alone <= set(Document.model_fields)
+
+
+def test_every_issuer_and_type_of_key_is_documented() -> None:
+    issuers = re.findall(r'^\| `"([a-z]+)"` \|', section("### `issuer`"), re.MULTILINE)
+    assert set(issuers) == {kind.value for kind in IssuerKind}
+    told = re.search(r"^\| `key_type` .*$", section("## `[identity.NAME]`"), re.MULTILINE)
+    assert told is not None
+    assert set(re.findall(r'`"([a-z0-9-]+)"`', told[0].partition("is made. ")[2])) == set(KEY_TYPES)
 
 
 def test_the_defaults_are_those_of_the_code() -> None:
@@ -61,7 +73,15 @@ def test_the_defaults_are_those_of_the_code() -> None:
     tunnel = rows(section("## `[tunnel.NAME]`"))
     assert tunnel["max_connections"] == f"`{TunnelTable.model_fields['max_connections'].default}`"
     assert tunnel["verify"] == f'`"{TunnelTable.model_fields["verify"].default}"`'
+    assert tunnel["expiring_sessions"] == f'`"{ExpiringSessions.KEEP}"`'
+    identity = rows(section("## `[identity.NAME]`"))
+    assert identity["issuer"] == f'`"{IssuerConfig.kind}"`'
+    assert identity["key_type"] == f'`"{IssuerConfig.key_type}"`'
+    assert parse_duration(identity["command_timeout"].strip('`"')) == IssuerConfig.command_timeout
+    assert parse_duration(rows(section("## `[hooks]`"))["timeout"].strip('`"')) == Hooks.timeout
+    assert rows(section("## Keys outside of tables"))["store"] == f'`"{DEFAULT_STORE}"`'
     assert f"1 to {MOST_CONNECTIONS}" in PAGE
+    assert f"at most {MOST_NAMES}" in PAGE
     assert f"{MOST_UPSTREAMS} at most" in PAGE
 
 
@@ -78,8 +98,8 @@ def test_the_examples_are_valid(example: str) -> None:
 
 def test_the_examples_use_every_key() -> None:
     used = set(re.findall(r"([a-z_]+) *= ", "".join(EXAMPLES)))
-    tables = (IdentityTable, TunnelTable, TimeoutsTable)
-    assert used == {key for table in tables for key in table.model_fields}
+    tables = (IdentityTable, TunnelTable, TimeoutsTable, HooksTable)
+    assert used == {key for table in tables for key in table.model_fields} | {"store", "control"}
 
 
 def test_the_error_on_the_page_is_the_one_that_is_raised() -> None:
