@@ -52,7 +52,7 @@ _REQUEST = ("subject", "san", "key_type")
 _KEYS_OF: Mapping[IssuerKind, tuple[str, ...]] = MappingProxyType(
     {
         IssuerKind.FILES: ("cert", "key"),
-        IssuerKind.CA: (*_REQUEST, "ca_dir", "lifetime"),
+        IssuerKind.CA: (*_REQUEST, "ca_dir", "ca_passphrase_file", "lifetime"),
         IssuerKind.CSR: _REQUEST,
         IssuerKind.COMMAND: (*_REQUEST, "command", "command_timeout"),
         IssuerKind.HEROKU: ("addon",),
@@ -202,6 +202,7 @@ def _issuer(kind: IssuerKind, table: IdentityTable, path: ValuePath, around: Sur
         san=each(table.san or (), _san, (*path, "san"), around.origin),
         key_type=read("key_type", _key_type, IssuerConfig.key_type),
         ca_dir=path_at(table.ca_dir, (*path, "ca_dir"), around),
+        ca_passphrase_file=path_at(table.ca_passphrase_file, (*path, "ca_passphrase_file"), around),
         lifetime=read("lifetime", parse_lifetime, None),
         command=parse_program(table.command, (*path, "command"), around),
         command_timeout=read("command_timeout", parse_duration, IssuerConfig.command_timeout),

@@ -56,6 +56,7 @@ class IdentityTable(_Table):
     san: list[str] | None = None
     key_type: str | None = None
     ca_dir: str | None = None
+    ca_passphrase_file: str | None = None
     lifetime: Duration = None
     command: list[str] | None = None
     command_timeout: Duration = None
@@ -138,6 +139,7 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
         "san": '["DNS:bi.example.com"]',
         "key_type": '"ec-p256"',
         "ca_dir": '"ca"',
+        "ca_passphrase_file": '"ca.passphrase"',
         "lifetime": '"90d"',
         "command": '["sign-request", "--profile", "client"]',
         "command_timeout": '"60s"',

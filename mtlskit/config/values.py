@@ -134,6 +134,8 @@ class IssuerConfig:
     """Each as `mtlskit csr new --san` takes it."""
     key_type: str = "ec-p256"
     ca_dir: Path | None = None
+    ca_passphrase_file: Path | None = None
+    """Where the key of that CA is encrypted."""
     lifetime: float | None = None
     """Seconds; of a certificate that our own CA signs. None: the CA's default."""
     command: tuple[str, ...] = ()

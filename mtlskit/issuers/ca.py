@@ -8,6 +8,7 @@ from pathlib import Path
 import trio
 
 from mtlskit.issuers.base import Delivery, Facts, Order
+from mtlskit.net.files import read_private
 from mtlskit.pki.profiles import Profile
 from mtlskit.pki.revocation import Reason
 from mtlskit.store.authority_folder import AuthorityFolder, Signed
@@ -16,7 +17,7 @@ __all__ = ["CaIssuer"]
 
 
 class CaIssuer:
-    """Signs with the CA in `folder`. `lifetime` in seconds; None: the CA's default.
+    """Signs with the CA in `folder`. `lifetime` in seconds; None: the CA's default. The file holds its passphrase.
 
     Every method raises what `AuthorityFolder` does: `IdentityError` and `StoreError`, naming the folder.
     """
@@ -24,8 +25,9 @@ class CaIssuer:
     makes_key = False
     pause = 1.0
 
-    def __init__(self, folder: Path, lifetime: float | None = None) -> None:
+    def __init__(self, folder: Path, lifetime: float | None = None, passphrase_file: Path | None = None) -> None:
         self._folder = folder
+        self._passphrase_file = passphrase_file
         self._lifetime = None if lifetime is None else timedelta(seconds=lifetime)
 
     async def survey(self, order: Order) -> Facts:
@@ -35,6 +37,12 @@ class CaIssuer:
     async def request(self, order: Order, before: Facts) -> Facts:
         """Have the request signed; the CA's ledger holds the certificate from then on."""
         return {"serial": (await self._sign(order)).serial}
+
+    async def find(self, order: Order, before: Facts) -> Facts | None:
+        """What the CA's ledger has for this rotation."""
+        entries = await trio.to_thread.run_sync(self._open().entries)
+        found = [entry.serial for entry in entries if entry.request_id == order.rotation]
+        return {"serial": found[-1]} if found else None
 
     async def fetch(self, order: Order, receipt: Facts) -> Delivery | None:
         """The certificate that was signed for this order."""
@@ -47,12 +55,18 @@ class CaIssuer:
 
     async def revoke(self, serial: str, remote_id: str | None, *, now: datetime) -> str:
         """Revoke, and write the CA's list anew."""
-        ca = AuthorityFolder.open(self._folder)
+        ca = self._open()
         await trio.to_thread.run_sync(lambda: ca.revoke(serial, now=now, reason=Reason.SUPERSEDED))
         return f"serial {serial} is on {self._folder / 'ca.crl'}, which servers have to load"
 
+    def _open(self) -> AuthorityFolder:
+        passphrase = None
+        if self._passphrase_file is not None:
+            passphrase = read_private(self._passphrase_file, "passphrase of the CA").rstrip(b"\r\n")
+        return AuthorityFolder.open(self._folder, passphrase)
+
     async def _sign(self, order: Order) -> Signed:
-        ca = AuthorityFolder.open(self._folder)
+        ca = self._open()
         request = order.request_pem or b""
         # In a thread: the CA's lock may be held by another process.
         return await trio.to_thread.run_sync(

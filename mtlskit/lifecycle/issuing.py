@@ -18,7 +18,7 @@ def issuer_of(identity: IdentityConfig) -> Issuer:
         case IssuerKind.CA:
             from mtlskit.issuers.ca import CaIssuer
 
-            return CaIssuer(issuer.ca_dir or Path(), issuer.lifetime)
+            return CaIssuer(issuer.ca_dir or Path(), issuer.lifetime, issuer.ca_passphrase_file)
         case IssuerKind.CSR:
             from mtlskit.issuers.csr import CsrIssuer
 

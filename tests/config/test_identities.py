@@ -268,8 +268,8 @@ def test_what_is_written_down_twice_is_the_same() -> None:
     assert MOST_NAMES == MAX_ALTERNATIVES
 
 
-KEYS = ["issuer", "cert", "ca_dir", "subject", "san", "key_type", "lifetime", "command", "command_timeout", "addon",
-        "renew_before", "revoke_old"]  # fmt: skip
+KEYS = ["issuer", "cert", "ca_dir", "ca_passphrase_file", "subject", "san", "key_type", "lifetime", "command",
+        "command_timeout", "addon", "renew_before", "revoke_old"]  # fmt: skip
 VALUES = st.one_of(
     st.sampled_from(["'ca'", "'csr'", "'command'", "'heroku'", "'33%'", "'30d'", "['a']", "[]", "[1]", "true", "nan",
                      "['DNS:a']", "'CN=a'", "'ed25519'", "{}", "'\\u0000'"]),
