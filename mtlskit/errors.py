@@ -22,10 +22,13 @@ __all__ = [
     "ClientTooSlow",
     "Code",
     "ConfigError",
+    "ControlError",
     "IdentityError",
     "ListenError",
     "MtlskitError",
+    "RotationError",
     "SandboxError",
+    "StoreError",
     "UpstreamError",
     "UpstreamLost",
     "UpstreamProtocolError",
@@ -72,6 +75,8 @@ class Code(StrEnum):
     REQUEST_NOT_SIGNED = "MTLS-ID-015"
     FILE_EXISTS = "MTLS-ID-016"
     FILE_UNWRITABLE = "MTLS-ID-017"
+    KEY_TOO_COSTLY = "MTLS-ID-018"
+    SIGNATURE_WEAK = "MTLS-ID-019"
 
     # Our own listeners.
     LISTEN_PORT_IN_USE = "MTLS-LSN-001"
@@ -126,6 +131,37 @@ class Code(StrEnum):
     DOOR_USER_UNKNOWN = "MTLS-DOOR-003"
     DOOR_FULL = "MTLS-DOOR-004"
     DOOR_DRAINING = "MTLS-DOOR-005"
+    DOOR_CERTIFICATE_ENDS = "MTLS-DOOR-006"
+
+    # The store of identities, and rotation.
+    STORE_UNUSABLE = "MTLS-ROT-001"
+    STORE_BUSY = "MTLS-ROT-002"
+    STORE_DAMAGED = "MTLS-ROT-003"
+    NOTHING_STORED = "MTLS-ROT-004"
+    ISSUER_FAILED = "MTLS-ROT-005"
+    ISSUER_MISSING = "MTLS-ROT-006"
+    ISSUED_WRONG = "MTLS-ROT-007"
+    PROOF_FAILED = "MTLS-ROT-008"
+    NOT_SERVED = "MTLS-ROT-009"
+    HOOK_FAILED = "MTLS-ROT-010"
+    ROTATION_REFUSED = "MTLS-ROT-011"
+
+    # The control socket of a running proxy.
+    CTL_FOLDER = "MTLS-CTL-001"
+    CTL_SOCKET = "MTLS-CTL-002"
+    CTL_REQUEST = "MTLS-CTL-003"
+    CTL_NOT_ALLOWED = "MTLS-CTL-004"
+    CTL_NO_ANSWER = "MTLS-CTL-005"
+    CTL_NO_PROXY = "MTLS-CTL-006"
+    CTL_BUSY = "MTLS-CTL-007"
+    CTL_STOPPING = "MTLS-CTL-008"
+
+    # The small CA.
+    CA_FOLDER_MISSING = "MTLS-CA-001"
+    CA_FOLDER_TAKEN = "MTLS-CA-002"
+    CA_REQUEST_REFUSED = "MTLS-CA-003"
+    CA_UNKNOWN_SERIAL = "MTLS-CA-004"
+    CA_OUT_OF_DATE = "MTLS-CA-005"
 
     # The sandbox and the demo.
     SANDBOX_EXTRA_MISSING = "MTLS-SBX-001"
@@ -160,6 +196,10 @@ class IdentityError(MtlskitError):
     """A key, certificate or trust anchor cannot be used."""
 
     exit_status = 2
+
+
+class ControlError(MtlskitError):
+    """A running proxy cannot be asked, or does not do what it was asked."""
 
 
 class ListenError(MtlskitError):
@@ -213,7 +253,15 @@ class ClientTooSlow(ClientError):
 
 
 class ClientLimitReached(ClientError):
-    """The tunnel is full, or draining."""
+    """The tunnel is full, or draining, or drains the sessions of a certificate that ends."""
+
+
+class StoreError(MtlskitError):
+    """The store of identities cannot be read or written, or another process holds it."""
+
+
+class RotationError(MtlskitError):
+    """An identity could not be issued or replaced; the pair that was there goes on serving."""
 
 
 class SandboxError(MtlskitError):

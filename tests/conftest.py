@@ -10,6 +10,9 @@ the fixture `times`. Nothing is skipped: what cannot be had fails and says what 
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 _END_TO_END = Path(__file__).parent / "e2e"
 _LOG_SHOWN = 6000
+_RUNTIME = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,8 +51,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a list of majors that we cannot read before anything is collected."""
+    """Refuse a list of majors that we cannot read before anything is collected; keep control sockets to ourselves."""
     _majors(config)
+    # Proxies that tests start must not mix with those of the person who runs them. Short: a unix socket's path ends at
+    # 103 bytes on some systems.
+    config.stash[_RUNTIME] = os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="mtlskit-tests-")
+    for name in ("RUNTIME_DIRECTORY", "MTLSKIT_CONTROL"):
+        os.environ.pop(name, None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the folder of control sockets."""
+    if folder := config.stash.get(_RUNTIME, None):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mtlskit.cli.control import ControlOption
 from mtlskit.cli.options import LogOption, QuietOption, VerboseOption, log_sink, wants_json
 from mtlskit.cli.render import reported, warn
 from mtlskit.cli.usage import harmless, password_warning, typed, whole_number
@@ -31,7 +33,9 @@ Examples:
 Signals:
   SIGTERM, SIGINT   let the sessions finish; a second one ends them at once
   SIGHUP            load the certificates again, and retry what did not start;
-                    because its terminal was closed: as SIGTERM"""
+                    because its terminal was closed: as SIGTERM
+
+`mtlskit status`, `reload` and `stop` speak to the running proxy."""
 
 
 def _option(metavar: str, text: str, *names: str, envvar: str | None = None) -> Any:
@@ -108,6 +112,7 @@ def proxy(
             envvar="MTLSKIT_READY_FILE",
         ),
     ] = None,
+    control: ControlOption = None,
     log: LogOption = "text",
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -141,6 +146,8 @@ def proxy(
             chosen = _from_file(config, tunnels or [])
         if upstream and typed(ctx, "upstream"):
             _warn_of_passwords(upstream, as_json=wants_json(log))
+        if control is not None:
+            chosen = replace(chosen, control=_path(control))
         _run(chosen, ready_file, emit)
 
 
@@ -243,16 +250,25 @@ def _refuse_files(words: list[str]) -> None:
         )
 
 
+def _path(given: Path) -> Path:
+    from mtlskit.config.paths import parse_path
+
+    return parse_path(str(given), base=Path(), environ=os.environ)
+
+
 def _run(config: ProxyConfig, ready_file: Path | None, emit: Emit) -> None:
     import trio
 
+    from mtlskit.control.places import control_place
     from mtlskit.proxy.events import ProxyReady
     from mtlskit.proxy.run import Proxy, run_proxy
 
     def announce(proxy: Proxy) -> None:
         emit(ProxyReady(tunnels=len(proxy.serving), failed=len(proxy.tunnels) - len(proxy.serving)))
 
+    place = control_place(config.control, os.environ)
+
     async def serve() -> None:
-        await run_proxy(config, emit=emit, ready_path=ready_file, handle_signals=True, on_ready=announce)
+        await run_proxy(config, emit=emit, ready_path=ready_file, control=place, handle_signals=True, on_ready=announce)
 
     trio.run(serve)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, ClassVar, TextIO
 
 import typer
@@ -20,12 +21,35 @@ from mtlskit.errors import MtlskitError
 from mtlskit.telemetry import Event, Level, json_log
 from mtlskit.telemetry.logs import printable
 
-__all__ = ["INTERRUPTED", "Error", "Warned", "colourful", "fail", "flushed", "line", "print_json", "reported", "warn"]
+__all__ = [
+    "INTERRUPTED",
+    "Colour",
+    "Error",
+    "Warned",
+    "alarming",
+    "colourful",
+    "fail",
+    "flushed",
+    "line",
+    "painted",
+    "print_json",
+    "reported",
+    "warn",
+]
 
 _RED = "\x1b[31m"
 _YELLOW = "\x1b[33m"
 _DIM = "\x1b[2m"
 _PLAIN = "\x1b[0m"
+
+
+class Colour(StrEnum):
+    """A colour of a result on a terminal."""
+
+    RED = _RED
+    YELLOW = _YELLOW
+    DIM = _DIM
+
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
@@ -60,6 +84,16 @@ class Warned(Event):
 def colourful(stream: TextIO) -> bool:
     """Whether `stream` is a terminal that wants colours (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def alarming(text: str) -> str:
+    """`text` for a line of a command's output, in red where that is a terminal that wants colours."""
+    return f"{_RED}{text}{_PLAIN}" if colourful(sys.stdout) else text
+
+
+def painted(text: str, colour: Colour | None) -> str:
+    """`text` of a command's output, in a colour where the output is a terminal that wants colours."""
+    return f"{colour}{text}{_PLAIN}" if colour is not None and text and colourful(sys.stdout) else text
 
 
 def line(text: str = "") -> None:

@@ -1,1 +1,1 @@
-"""The control socket of a running proxy: its protocol, the server that the proxy runs, and the client."""
+"""The control socket of a running proxy: where it lies, what is spoken on it, its server and its client."""

@@ -30,7 +30,7 @@ from mtlskit.pki.identity import CheckedPair, anchor_warnings, check_anchors, ch
 from mtlskit.pki.keys import private_key_pem
 from mtlskit.store.identities import resolve_current
 
-__all__ = ["CheckedFiles", "IdentitySnapshot", "check_files", "load_snapshot", "resolved"]
+__all__ = ["IdentitySnapshot", "Trust", "load_snapshot", "pair_of", "resolved", "trust_of"]
 
 _STABLE_ATTEMPTS = 5
 """How often to read files that are being replaced. They are replaced once; the check of the pair has the last word."""
@@ -68,38 +68,24 @@ class IdentitySnapshot:
 
 
 @dataclass(frozen=True)
-class CheckedFiles:
-    """The files of an identity, read once and found to be good."""
+class Trust:
+    """What the server's chain is compared with."""
 
-    pair: CheckedPair
     anchors_pem: str | None
     """None: the system's roots."""
-    trust: str
-    warnings: tuple[str, ...]
+    told: str
+    """For sentences."""
+    warnings: tuple[str, ...] = ()
 
 
-def check_files(config: IdentityConfig, *, now: datetime) -> CheckedFiles:
-    """Read the identity's files once, and check them. Blocks on the disk for milliseconds.
+def pair_of(config: IdentityConfig, *, now: datetime) -> CheckedPair:
+    """The identity's certificate and key, read once and checked at `now`. Raises IdentityError, naming the file."""
+    return _pair(config, resolved(config), now)
 
-    Raises IdentityError, naming the file.
-    """
-    files = resolved(config)
-    cert_pem, key_pem = _read_pair(files.cert, files.key)
-    passphrase = None
-    if files.passphrase_file is not None:
-        passphrase = read_private(files.passphrase_file, "passphrase").rstrip(b"\r\n")
-    pair = check_pair(
-        cert_pem, key_pem, now=now, cert_source=str(config.cert), key_source=str(config.key), passphrase=passphrase
-    )
-    if files.ca is None:
-        return CheckedFiles(pair, None, IdentitySnapshot.trust, pair.warnings)
-    anchors = _anchors(files.ca, now=now, source=str(config.ca))
-    return CheckedFiles(
-        pair,
-        certificates_pem(anchors).decode("ascii"),
-        _told_anchors(str(config.ca), anchors),
-        pair.warnings + anchor_warnings(anchors, now=now, source=str(config.ca)),
-    )
+
+def trust_of(config: IdentityConfig, *, now: datetime) -> Trust:
+    """The identity's trust anchors, read once and checked at `now`. Raises IdentityError, naming the file."""
+    return _trust(config, resolved(config), now)
 
 
 def load_snapshot(
@@ -109,9 +95,32 @@ def load_snapshot(
 
     Raises IdentityError, naming the file.
     """
-    files = check_files(config, now=now or datetime.now(UTC))
-    context = _context(files.pair, files.anchors_pem, verify, alpn, source=config.cert)
-    return IdentitySnapshot(config.name, files.pair, context, verify, files.warnings, files.trust)
+    now = now or datetime.now(UTC)
+    files = resolved(config)
+    pair = _pair(config, files, now)
+    trust = _trust(config, files, now)
+    context = _context(pair, trust.anchors_pem, verify, alpn, source=config.cert)
+    return IdentitySnapshot(config.name, pair, context, verify, pair.warnings + trust.warnings, trust.told)
+
+
+def _pair(config: IdentityConfig, files: IdentityConfig, now: datetime) -> CheckedPair:
+    """From `files`, which is `config` with its links followed; `config` is what errors name."""
+    cert_pem, key_pem = _read_pair(files.cert, files.key)
+    passphrase = None
+    if files.passphrase_file is not None:
+        passphrase = read_private(files.passphrase_file, "passphrase").rstrip(b"\r\n")
+    return check_pair(
+        cert_pem, key_pem, now=now, cert_source=str(config.cert), key_source=str(config.key), passphrase=passphrase
+    )
+
+
+def _trust(config: IdentityConfig, files: IdentityConfig, now: datetime) -> Trust:
+    if files.ca is None:
+        return Trust(None, IdentitySnapshot.trust)
+    source = str(config.ca)
+    anchors = _anchors(files.ca, now=now, source=source)
+    warnings = anchor_warnings(anchors, now=now, source=source)
+    return Trust(certificates_pem(anchors).decode("ascii"), _told_anchors(source, anchors), warnings)
 
 
 def _anchors(path: Path, *, now: datetime, source: str) -> tuple[x509.Certificate, ...]:

@@ -24,7 +24,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,7 +32,7 @@ from typing import Final
 from mtlskit.config.values import UnixAddress
 from mtlskit.errors import Code, ListenError
 
-__all__ = ["SocketFile", "bind_unix"]
+__all__ = ["SocketFile", "bind_unix", "remove_dead"]
 
 MODE: Final = 0o600
 
@@ -82,6 +82,16 @@ def bind_unix(address: UnixAddress, backlog: int) -> tuple[socket.socket, Socket
     except ListenError:
         sock.close()
         raise
+
+
+def remove_dead(folder: Path, ours: Callable[[Path], bool]) -> None:
+    """Remove the sockets of `folder` for which `ours` is true and on which nobody listens. Never raises OSError."""
+    with contextlib.suppress(OSError), _folder_locked(folder) as locked:
+        # Without the lock, one that has just been bound and does not listen yet would look dead.
+        for path in folder.iterdir() if locked else ():
+            with contextlib.suppress(OSError):  # gone meanwhile, or not for us to know
+                if ours(path) and stat.S_ISSOCK(path.lstat().st_mode) and not _is_alive(path):
+                    path.unlink(missing_ok=True)
 
 
 def _listen(sock: socket.socket, path: Path, backlog: int) -> SocketFile:
@@ -155,25 +165,27 @@ def _is_alive(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _folder_locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against another process of ours. Goes on without where it cannot be locked."""
+def _folder_locked(folder: Path) -> Iterator[bool]:
+    """Hold the folder against another process of ours. Goes on without where it cannot be locked, and says so."""
     import fcntl  # Unix only, as is everybody who comes here
 
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # a folder that we may write but not list
-        yield
+        yield False
         return
+    locked = False
     try:
         for _ in range(LOCK_ATTEMPTS):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked = True
                 break
             except BlockingIOError:
                 time.sleep(LOCK_PAUSE)
             except OSError:  # a file system without locks
                 break
-        yield
+        yield locked
     finally:
         os.close(handle)
 

@@ -12,14 +12,15 @@ from typing import Any
 
 from mtlskit.config.values import ListenAddress, TcpAddress
 from mtlskit.errors import Code, ConfigError
+from mtlskit.proxy.events import described
 from mtlskit.proxy.tunnel import Tunnel
 
-__all__ = ["prepare_ready_file", "ready_file", "snapshot"]
+__all__ = ["prepare_ready_file", "ready_file", "snapshot", "tunnel_facts"]
 
 
 def snapshot(tunnels: Iterable[Tunnel]) -> dict[str, Any]:
     """The proxy's state as plain values: `pid`, and for each tunnel its name, kind, state and real addresses."""
-    return {"pid": os.getpid(), "tunnels": [_tunnel(tunnel) for tunnel in tunnels]}
+    return {"pid": os.getpid(), "tunnels": [tunnel_facts(tunnel) for tunnel in tunnels]}
 
 
 def prepare_ready_file(path: Path | None) -> None:
@@ -102,7 +103,8 @@ def _unwritable(path: Path, exc: OSError) -> ConfigError:
     )
 
 
-def _tunnel(tunnel: Tunnel) -> dict[str, Any]:
+def tunnel_facts(tunnel: Tunnel) -> dict[str, Any]:
+    """A tunnel as plain values, as the ready file has it."""
     facts: dict[str, Any] = {
         "name": tunnel.config.name,
         "kind": tunnel.config.kind.value,
@@ -111,8 +113,7 @@ def _tunnel(tunnel: Tunnel) -> dict[str, Any]:
         "upstream": [str(endpoint) for endpoint in tunnel.config.upstream],
     }
     if tunnel.failure is not None:
-        failure = tunnel.failure
-        facts["error"] = {"code": failure.code.value, "reason": failure.sentence, "hint": failure.hint}
+        facts["error"] = described(tunnel.failure)
     return facts
 
 

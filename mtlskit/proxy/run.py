@@ -2,27 +2,34 @@
 
 SIGTERM and SIGINT close the doors and let the sessions finish; a second one ends them. SIGHUP loads every identity
 again and retries the tunnels that could not start; when it tells that the terminal was closed, it drains as well.
-Where a platform lacks a signal, it is not listened for.
+Where a platform lacks a signal, it is not listened for. The same can be had over the control socket, and an identity
+whose files have been replaced is loaded without being told.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 import trio
 
 from mtlskit.config.values import MOST_WARM, ProxyConfig
+from mtlskit.control.places import Place
+from mtlskit.control.server import ControlServer, opened_control
 from mtlskit.errors import Code, ConfigError, MtlskitError
 from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmBudget
+from mtlskit.proxy.control import handlers
 from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import DrainFinished, DrainStarted, ReadyFileKept, TunnelFailed, described
 from mtlskit.proxy.hangup import Terminals
 from mtlskit.proxy.limits import raise_descriptor_limit
 from mtlskit.proxy.ready import prepare_ready_file, ready_file
+from mtlskit.proxy.reloading import Reloaded, Reloads
+from mtlskit.proxy.status import Started
 from mtlskit.proxy.tunnel import Tunnel, TunnelState
+from mtlskit.proxy.watch_files import LOOK_EVERY, FileWatch
 from mtlskit.telemetry import Emit, silent
 
 __all__ = ["Proxy", "run_proxy"]
@@ -44,7 +51,7 @@ class Proxy:
         self._nursery = nursery
         self._emit = emit
         self._changing = trio.Lock()
-        self._reload_waits = False
+        self._reloads = Reloads(nursery, self._changing, self._read_again)
         self._ended = False
 
     async def start(self) -> None:
@@ -71,25 +78,39 @@ class Proxy:
 
         Requests do not pile up: one that waits will read what is on the disk then.
         """
-        if not self._reload_waits and not self.stopping:
-            self._reload_waits = True
-            self._nursery.start_soon(self.reload)
+        if not self.stopping:
+            self._reloads.request(self.tunnels)
 
-    async def reload(self) -> None:
-        """Load every identity again, and start what could not start before. Does nothing once we are stopping."""
-        async with self._changing:
-            self._reload_waits = False
-            for tunnel in self.tunnels:
-                if self.stopping:
-                    return
-                if tunnel.state is not TunnelState.FAILED:
-                    await tunnel.reload()
-                elif (failure := await self._try(tunnel)) is not None:
+    async def reload(self, tunnels: Iterable[Tunnel] | None = None) -> tuple[Reloaded, ...]:
+        """Load the identities of these tunnels (all) again, and start what could not start before.
+
+        Returns when a read that began after this call is done, and tells how it went; it may tell of other tunnels as
+        well. Does nothing once we are stopping.
+        """
+        if self.stopping:
+            return ()
+        begun = self._reloads.request(self.tunnels if tunnels is None else tunnels)
+        await begun.done.wait()
+        return begun.results
+
+    async def _read_again(self, tunnels: Iterable[Tunnel]) -> tuple[Reloaded, ...]:
+        results: list[Reloaded] = []
+        for tunnel in tunnels:
+            if self.stopping:
+                return tuple(results)
+            if tunnel.state is not TunnelState.FAILED:
+                kept = None if await tunnel.reload() else tunnel.failure
+                results.append(Reloaded(tunnel, kept))
+            else:
+                failure = await self._try(tunnel)
+                if failure is not None:
                     self._emit(TunnelFailed(tunnel=failure[0], **described(failure[1])))
-            try:
-                self.on_change()
-            except ConfigError as exc:
-                self._emit(ReadyFileKept(**described(exc)))
+                results.append(Reloaded(tunnel, None if failure is None else failure[1]))
+        try:
+            self.on_change()
+        except ConfigError as exc:
+            self._emit(ReadyFileKept(**described(exc)))
+        return tuple(results)
 
     async def _try(self, tunnel: Tunnel) -> tuple[str, MtlskitError] | None:
         try:
@@ -118,8 +139,13 @@ class Proxy:
         """How many clients are connected, over all tunnels."""
         return sum(tunnel.sessions for tunnel in self.tunnels)
 
+    @property
+    def drain_seconds(self) -> float:
+        """How long the sessions may go on after a stop."""
+        return max((tunnel.config.timeouts.drain for tunnel in self.tunnels), default=0.0)
+
     async def _drain(self) -> None:
-        seconds = max((tunnel.config.timeouts.drain for tunnel in self.tunnels), default=0.0)
+        seconds = self.drain_seconds
         self._emit(DrainStarted(sessions=self.sessions, seconds=seconds))
         with trio.move_on_after(seconds):
             for tunnel in self.tunnels:
@@ -139,38 +165,48 @@ async def run_proxy(
     *,
     emit: Emit = silent,
     ready_path: Path | None = None,
+    control: Place | None = None,
+    look_every: float = LOOK_EVERY,
     handle_signals: bool = False,
     on_ready: Callable[[Proxy], None] = lambda proxy: None,
     task_status: trio.TaskStatus[Proxy] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the tunnels until they are stopped. Ready (`task_status`, `on_ready`, the file) when every listener accepts.
 
+    `control` is where the control socket goes (None: there is none). Files of identities are looked at every
+    `look_every` seconds.
+
     A tunnel that cannot start is told through `emit`, and the others run. When none could, raises the only tunnel's own
     error (ConfigError, IdentityError, ListenError), or ConfigError (NO_TUNNEL_STARTED) for several. Raises ConfigError
-    if the ready file cannot be written.
+    if the ready file cannot be written, or the control socket not be opened in a folder that was named for it.
     """
     raise_descriptor_limit()
+    started = Started(config.source)
     failure: MtlskitError | None = None
-    async with Relay() as relay, trio.open_nursery() as nursery:
-        established = Established(relay, emit)
-        nursery.start_soon(established.run)
-        budget = WarmBudget(MOST_WARM)
-        proxy = Proxy([Tunnel(tunnel, established, emit, budget) for tunnel in config.tunnels], nursery, emit)
-        try:
-            if handle_signals:
-                await nursery.start(_steer, proxy)
-            prepare_ready_file(ready_path)
-            await proxy.start()
-            if proxy.stopping:
-                await trio.sleep_forever()  # told to stop before it was ready: the drain ends it
-            with ready_file(ready_path, proxy.tunnels) as write_again:
-                proxy.on_change = write_again
-                on_ready(proxy)
-                task_status.started(proxy)
-                await trio.sleep_forever()
-        except MtlskitError as exc:
-            failure = exc
-            nursery.cancel_scope.cancel()
+    with opened_control(control, emit=emit) as listener:
+        async with Relay() as relay, trio.open_nursery() as nursery:
+            established = Established(relay, emit)
+            nursery.start_soon(established.run)
+            budget = WarmBudget(MOST_WARM)
+            proxy = Proxy([Tunnel(tunnel, established, emit, budget) for tunnel in config.tunnels], nursery, emit)
+            try:
+                if handle_signals:
+                    await nursery.start(_steer, proxy)
+                prepare_ready_file(ready_path)
+                if listener is not None:
+                    nursery.start_soon(ControlServer(listener, handlers(proxy, started, emit), emit).run)
+                await proxy.start()
+                if proxy.stopping:
+                    await trio.sleep_forever()  # told to stop before it was ready: the drain ends it
+                nursery.start_soon(FileWatch(proxy.tunnels, proxy.reload, emit).run, look_every)
+                with ready_file(ready_path, proxy.tunnels) as write_again:
+                    proxy.on_change = write_again
+                    on_ready(proxy)
+                    task_status.started(proxy)
+                    await trio.sleep_forever()
+            except MtlskitError as exc:
+                failure = exc
+                nursery.cancel_scope.cancel()
     if failure is not None:
         # Out here, because a nursery would wrap it in an exception group.
         raise failure

@@ -309,8 +309,7 @@ def test_errors_are_json_where_the_log_is(run: Run, arguments: tuple[str, ...], 
         (("postgres://a:s3cret@h",), "error: …: there is no such command [MTLS-CFG-012]\nhint:  the commands are"),
         (
             ("help",),
-            "error: help: there is no such command [MTLS-CFG-012]\n"
-            "hint:  the commands are demo, proxy, sandbox, keys, csr; see mtlskit --help\n",
+            "error: help: there is no such command [MTLS-CFG-012]\nhint:  the commands are demo, proxy, status, ",
         ),
         (("--nope",), "error: --nope: there is no such option [MTLS-CFG-012]\nhint:  see mtlskit --help\n"),
         (("sandbox",), "error: --dir is missing [MTLS-CFG-012]\nhint:  add --dir DIR, or set MTLSKIT_SANDBOX_DIR\n"),
@@ -388,3 +387,19 @@ def test_the_log_has_the_levels_that_were_asked_for(
     assert [json.loads(line)["level"] for line in lines] == levels
     lines = run(*FLAGS, *flags).stderr.splitlines()
     assert [line.split()[1] for line in lines] == levels
+
+
+def test_the_folder_of_the_control_socket(
+    run: Run, started: list[tuple[ProxyConfig, Path | None]], tmp_path: Path
+) -> None:
+    """The flag counts more than its variable, and that more than the file."""
+    (tmp_path / "mtlskit.toml").write_text('control = "of-the-file"\n' + FILE)
+    run()
+    run(MTLSKIT_CONTROL="~/of-the-variable")
+    run("--control", "of-the-flag", MTLSKIT_CONTROL="of-the-variable")
+    run(*FLAGS)
+    run(*FLAGS, "--control", "of-the-flag")
+    home = tmp_path / "home"
+    assert [config.control for config, _ in started] == [
+        *(tmp_path / "of-the-file", home / "of-the-variable", Path("of-the-flag"), None, Path("of-the-flag")),
+    ]

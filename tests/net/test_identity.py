@@ -370,7 +370,7 @@ def test_thousands_of_readings_beside_a_thread_that_switches_the_link(config: Id
     seen = set()
     try:
         for _ in range(3000):
-            files = identity_module._resolved(flipping)
+            files = identity_module.resolved(flipping)
             assert files.ca is not None
             seen.add((*identity_module._read_pair(files.cert, files.key), files.ca.read_bytes()))
     finally:

@@ -1,0 +1,134 @@
+"""What `mtlskit status`, `reload` and `stop` show to people. The facts come from other processes: all is escaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mtlskit.cli.render import Colour, line, painted
+from mtlskit.telemetry.logs import printable
+
+__all__ = ["needs_attention", "show_reload", "show_status", "show_unanswered"]
+
+_HEADS = ("TUNNEL", "LISTENS ON", "STATE", "SESSIONS", "IDENTITY", "SERIAL", "DAYS LEFT")
+_NUMBERS = frozenset({"SESSIONS", "DAYS LEFT"})
+_SERIAL_SHOWN = 16
+
+
+def needs_attention(status: Mapping[str, Any]) -> bool:
+    """Whether a tunnel of this proxy failed, keeps an old identity, or has one that is due."""
+    return any(_trouble(tunnel) for tunnel in status.get("tunnels", ()))
+
+
+def show_status(status: Mapping[str, Any], *, now: datetime | None = None) -> None:
+    """One proxy and its tunnels."""
+    moment = now or datetime.now(UTC)
+    draining = ", stopping" if status.get("draining") else ""
+    line(
+        f"proxy {status.get('pid')}{draining}: {printable(str(status.get('config') or 'from flags'))},"
+        f" version {printable(str(status.get('version')))}, up {_span(float(status.get('uptime', 0)))}"
+    )
+    tunnels = list(status.get("tunnels", ()))
+    rows = [_row(tunnel, moment) for tunnel in tunnels]
+    widths = [max(map(len, column)) for column in zip(_HEADS, *rows, strict=True)]
+    line("  " + painted(_laid_out(_HEADS, widths), Colour.DIM))
+    for tunnel, row in zip(tunnels, rows, strict=True):
+        line("  " + painted(_laid_out(row, widths), Colour.RED if _trouble(tunnel) else None))
+        for trouble, hint in _trouble(tunnel):
+            _show_error(trouble, hint)
+
+
+def show_reload(pid: int, answer: Mapping[str, Any]) -> None:
+    """What each tunnel of a proxy serves after a reload."""
+    line(f"proxy {pid}:")
+    for tunnel in answer.get("tunnels", ()):
+        name, error, serial = printable(str(tunnel.get("name"))), tunnel.get("error"), tunnel.get("serial")
+        serves = f"serial {printable(str(serial))}, valid until {_day(tunnel.get('not_after'))}"
+        if tunnel.get("ok"):
+            line(f"  {name}: identity {printable(str(tunnel.get('identity')))}, {serves}")
+            continue
+        line(painted(f"  {name}: not loaded; " + (f"it keeps {serves}" if serial else "it does not run"), Colour.RED))
+        if isinstance(error, dict):
+            _show_error(f"{error.get('reason')} [{error.get('code')}]", str(error.get("hint", "")))
+
+
+def show_unanswered(pid: int, reason: str, hint: str) -> None:
+    """A proxy that could not be asked."""
+    line(painted(f"proxy {pid}:", Colour.RED))
+    _show_error(reason, hint)
+
+
+def _show_error(reason: str, hint: str) -> None:
+    line(f"    {painted('error:', Colour.RED)} {printable(reason)}")
+    if hint:
+        line(f"    {painted('hint:', Colour.DIM)}  {printable(hint)}")
+
+
+def _trouble(tunnel: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with a tunnel, each with what to do."""
+    found = []
+    error, identity = tunnel.get("error"), tunnel.get("identity") or {}
+    if isinstance(error, dict):
+        kept = "reload failed, the old identity stays in use: " if tunnel.get("state") == "serving" else ""
+        at = f" (at {error['at']})" if "at" in error else ""
+        found.append((f"{kept}{error.get('reason')} [{error.get('code')}]{at}", str(error.get("hint", ""))))
+    elif tunnel.get("state") == "failed":
+        found.append(("the tunnel does not run", "see the log of the proxy"))
+    if identity.get("due"):
+        name = identity.get("name")
+        found.append(
+            (
+                f"the certificate ends at {_day(identity.get('not_after'))}, and is due for renewal",
+                f"`mtlskit certs rotate {name}`, or new files in their place; the proxy loads them by itself",
+            )
+        )
+    return found
+
+
+def _row(tunnel: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
+    identity = tunnel.get("identity") or {}
+    serial = str(identity.get("serial") or "-")
+    cells = (
+        tunnel.get("name"),
+        ", ".join(_address(address) for address in tunnel.get("addresses", ())) or "-",
+        tunnel.get("state"),
+        tunnel.get("sessions", 0),
+        identity.get("name"),
+        serial if len(serial) <= _SERIAL_SHOWN else f"{serial[:_SERIAL_SHOWN]}…",
+        _days_left(identity.get("not_after"), now),
+    )
+    return tuple(printable(str(cell)) for cell in cells)
+
+
+def _laid_out(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (
+        cell.rjust(width) if head in _NUMBERS else cell.ljust(width)
+        for head, cell, width in zip(_HEADS, cells, widths, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def _address(address: Mapping[str, Any]) -> str:
+    if "path" in address:
+        return f"unix:{address['path']}"
+    host = str(address.get("host"))
+    return f"[{host}]:{address.get('port')}" if ":" in host else f"{host}:{address.get('port')}"
+
+
+def _days_left(not_after: object, now: datetime) -> str:
+    if not isinstance(not_after, str):
+        return "-"
+    return str(math.floor((datetime.fromisoformat(not_after) - now) / timedelta(days=1)))
+
+
+def _day(moment: object) -> str:
+    return f"{printable(str(moment))[:16].replace('T', ' ')} UTC"
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds)} s"

@@ -1,0 +1,108 @@
+"""What a running proxy says of itself, as plain values. docs/reference/control.md has the keys; they are a contract."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtlskit import __version__
+from mtlskit.net.identity import IdentitySnapshot
+from mtlskit.pki.certificates import fingerprint_sha256, spki_sha256
+from mtlskit.pki.renewal import due_at
+from mtlskit.proxy.events import described
+from mtlskit.proxy.ready import tunnel_facts
+from mtlskit.proxy.reloading import Reloaded
+from mtlskit.proxy.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from mtlskit.proxy.run import Proxy
+
+__all__ = ["Started", "reloaded_facts", "status"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """When a proxy was started, and from which file (None: from flags)."""
+
+    source: Path | None = None
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    steady: float = field(default_factory=time.monotonic)
+    """The same moment on the clock that nobody sets."""
+
+
+def status(proxy: Proxy, started: Started, *, now: datetime | None = None) -> dict[str, Any]:
+    """The proxy and its tunnels."""
+    moment = now or datetime.now(UTC)
+    return {
+        "pid": os.getpid(),
+        "version": __version__,
+        "config": None if started.source is None else str(started.source.absolute()),
+        "started_at": _text(started.at),
+        "uptime": round(time.monotonic() - started.steady, 3),
+        "draining": proxy.stopping,
+        "sessions": proxy.sessions,
+        "tunnels": [_tunnel(tunnel, moment) for tunnel in proxy.tunnels],
+    }
+
+
+def reloaded_facts(results: tuple[Reloaded, ...]) -> dict[str, Any]:
+    """What each tunnel serves after a reload."""
+    return {"tunnels": [_reloaded(result) for result in results]}
+
+
+def _reloaded(result: Reloaded) -> dict[str, Any]:
+    identity = result.tunnel.identity
+    return {
+        "name": result.tunnel.config.name,
+        "ok": result.ok,
+        "identity": result.tunnel.config.identity.name,
+        "serial": None if identity is None else identity.serial,
+        "not_after": None if identity is None else _text(identity.not_after),
+        "error": None if result.error is None else described(result.error),
+    }
+
+
+def _tunnel(tunnel: Tunnel, now: datetime) -> dict[str, Any]:
+    facts = tunnel_facts(tunnel)
+    if tunnel.failed_at is not None and "error" in facts:
+        facts["error"]["at"] = _text(tunnel.failed_at)
+    facts["sessions"] = tunnel.sessions
+    facts["sessions_by_serial"] = tunnel.sessions_by_serial
+    facts["identity"] = {
+        "name": tunnel.config.identity.name,
+        "cert": str(tunnel.config.identity.cert.absolute()),
+        **(dict.fromkeys(_OF_CERTIFICATE) if tunnel.identity is None else _certificate(tunnel, tunnel.identity, now)),
+    }
+    counts = tunnel.warm_counts
+    facts["warm"] = None if counts is None else asdict(counts)
+    return facts
+
+
+_OF_CERTIFICATE = (
+    *("serial", "not_after", "due_at", "due", "spki_sha256", "fingerprint_sha256", "loaded_at", "warnings"),
+)
+"""What is null as long as a tunnel has not been able to load its identity."""
+
+
+def _certificate(tunnel: Tunnel, identity: IdentitySnapshot, now: datetime) -> dict[str, Any]:
+    leaf = identity.pair.leaf
+    due = due_at(leaf.not_valid_before_utc, leaf.not_valid_after_utc, tunnel.config.identity.renew_before)
+    return {
+        "serial": identity.serial,
+        "not_after": _text(identity.not_after),
+        "due_at": _text(due),
+        "due": now >= due,
+        "spki_sha256": base64.b64encode(spki_sha256(leaf)).decode("ascii"),
+        "fingerprint_sha256": fingerprint_sha256(leaf).hex(),
+        "loaded_at": None if tunnel.loaded_at is None else _text(tunnel.loaded_at),
+        "warnings": list(identity.warnings),
+    }
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

@@ -1,0 +1,246 @@
+"""`mtlskit status`, `reload` and `stop`: what they say of proxies that answer this or that, and their exit status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mtlskit.cli.main import app
+from mtlskit.control import client as client_module
+from tests.services.places import scratch_folder
+from tests.support.fake_controls import dead_socket, fake_proxy, status_facts, tunnel_facts
+
+Run = Callable[..., Result]
+
+FAILED = {"code": "MTLS-ID-006", "reason": "k.pem: not the key of c.pem", "hint": "name the other key"}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with scratch_folder("mtlskit-ctl-", None) as folder:
+        yield folder
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """In an empty folder; `folder` is where the sockets are looked for unless the arguments say otherwise."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(client_module, "_exists", lambda pid: False)
+
+    def invoke(*arguments: str, control: bool = True, **environment: str) -> Result:
+        more = {"MTLSKIT_CONTROL": str(folder)} if control else {}
+        return CliRunner().invoke(app, list(arguments), env=more | environment)
+
+    return invoke
+
+
+# status.
+
+
+def test_all_is_well(run: Run, folder: Path) -> None:
+    dead_socket(folder, 5)
+    with fake_proxy(folder, 11, {"status": status_facts(11, tunnel_facts(), config="/etc/mtlskit.toml")}):
+        result = run("status")
+    assert result.exit_code == 0
+    head, columns, row = result.stdout.splitlines()
+    assert head == "proxy 11: /etc/mtlskit.toml, version 0.1.0, up 2 h"
+    assert columns.split() == ["TUNNEL", "LISTENS", "ON", "STATE", "SESSIONS", "IDENTITY", "SERIAL", "DAYS", "LEFT"]
+    assert row.split()[:7] == [
+        *("reporting", "127.0.0.1:6432,", "[::1]:6432", "serving", "3", "reporting", "0123456789abcdef…"),
+    ]
+    assert int(row.split()[-1]) > 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"state": "failed", "addresses": [], "error": FAILED}, "error: k.pem: not the key of c.pem [MTLS-ID-006]"),
+        (
+            {"error": FAILED | {"at": "2026-01-31T12:00:00+00:00"}},
+            "reload failed, the old identity stays in use: k",
+        ),
+        (
+            {"identity": {"due": True, "not_after": "2026-01-31T12:00:00+00:00"}},
+            "2026-01-31 12:00 UTC, and is due",
+        ),
+        ({"state": "failed", "identity": {"serial": None, "not_after": None, "due": None}}, "the tunnel does not run"),
+    ],
+    ids=["failed", "kept", "due", "broken"],
+)
+def test_what_needs_attention(run: Run, folder: Path, changes: dict[str, Any], told: str) -> None:
+    facts = status_facts(11, tunnel_facts(name="fine"), tunnel_facts(**changes))
+    with fake_proxy(folder, 11, {"status": facts}):
+        result = run("status")
+        as_json = run("status", "--json")
+    assert (result.exit_code, as_json.exit_code) == (3, 3)
+    assert told in result.stdout
+    assert "hint:" in result.stdout
+    assert json.loads(as_json.stdout) == {"control": str(folder), "attention": True, "proxies": [facts]}
+
+
+def test_one_of_several_does_not_answer(run: Run, folder: Path) -> None:
+    with fake_proxy(folder, 11, {"status": status_facts(11)}), fake_proxy(folder, 12, {"status": b"hello\n"}):
+        result, as_json = run("status"), run("status", "--json")
+    assert result.exit_code == 3
+    assert "proxy 11: from flags" in result.stdout
+    assert "proxy 12:\n    error: what answers on the control socket is not a proxy" in result.stdout
+    assert json.loads(as_json.stdout)["proxies"][1]["error"]["code"] == "MTLS-CTL-005"
+
+
+def test_nobody_runs(run: Run, folder: Path) -> None:
+    result = run("status")
+    assert (result.exit_code, result.stderr) == (3, "")
+    assert result.stdout.startswith(f"no proxy is running: looked in {folder}; start one with `mtlskit proxy`")
+    assert json.loads(run("status", "--json").stdout)["proxies"] == []
+
+
+def test_nobody_forges_lines_or_drives_the_terminal(run: Run, folder: Path) -> None:
+    nasty = "a\nproxy 1: fine\x1b[2J"
+    facts = status_facts(11, tunnel_facts(name=nasty, error=dict.fromkeys(FAILED, nasty)), config=nasty, version=nasty)
+    answer = {"tunnels": [{"name": nasty, "ok": False, "serial": nasty, "not_after": nasty, "error": FAILED}]}
+    with fake_proxy(folder, 11, {"status": facts, "reload": answer}):
+        for result in (run("status"), run("reload")):
+            assert "\x1b" not in result.stdout
+            assert "\nproxy 1:" not in result.stdout
+
+
+# Which proxies.
+
+
+def write_config(path: Path, control: Path | None, more: str = "") -> None:
+    line = "" if control is None else f'control = "{control}"\n'
+    path.write_text(f'{line}{more}[tunnel.x]\nlisten = "127.0.0.1:1"\nupstream = "${{NOT_SET_HERE}}"\n')
+
+
+def test_the_file_says_where_to_look_and_which_proxies_are_meant(run: Run, folder: Path, tmp_path: Path) -> None:
+    """Its other keys may need variables that this shell does not have."""
+    config = tmp_path / "mtlskit.toml"
+    write_config(config, folder)
+    (tmp_path / "link.toml").symlink_to(config)
+    ours = status_facts(11, config=str(config))
+    with fake_proxy(folder, 11, {"status": ours}), fake_proxy(folder, 12, {"status": status_facts(12)}):
+        assert [facts["pid"] for facts in listed(run("status", "--json", control=False))] == [11, 12]
+        for name in ("mtlskit.toml", "link.toml"):
+            assert listed(run("status", "--json", "--config", name, control=False)) == [ours]
+        write_config(config, None)
+        assert listed(run("status", "--json", MTLSKIT_CONFIG="mtlskit.toml")) == [ours]
+        flags = ("--config", "mtlskit.toml", "--control", str(folder))
+        assert listed(run("status", "--json", *flags, control=False)) == [ours]
+        result = run("reload", "--config", str(tmp_path / "other.toml"))
+        assert (result.exit_code, "other.toml: there is no such file" in result.stderr) == (2, True)
+
+
+def listed(result: Result) -> list[dict[str, Any]]:
+    proxies: list[dict[str, Any]] = json.loads(result.stdout)["proxies"]
+    return proxies
+
+
+def test_a_file_that_nobody_has_named_does_not_stand_in_the_way(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mtlskit.toml").write_text("control = [broken")
+    result = run("status", control=False)
+    assert result.exit_code == 3
+    assert "warning: mtlskit.toml:1:" in result.stderr
+    assert run("status", "--config", "mtlskit.toml", control=False).exit_code == 2
+
+
+def test_a_folder_that_others_may_write_to_is_refused(run: Run, folder: Path) -> None:
+    folder.chmod(0o777)
+    result = run("status")
+    assert (result.exit_code, "MTLS-CTL-001" in result.stderr) == (2, True)
+
+
+# reload.
+
+
+def reloaded(**changes: Any) -> dict[str, Any]:
+    facts = {
+        "name": "reporting",
+        "ok": True,
+        "identity": "reporting",
+        "serial": "0a",
+        "not_after": "2040-01-01T00:00:00",
+    }
+    return {"tunnels": [facts | {"error": None} | changes]}
+
+
+def test_a_reload_says_what_each_tunnel_serves(run: Run, folder: Path) -> None:
+    with fake_proxy(folder, 11, {"status": status_facts(11), "reload": reloaded()}):
+        result, as_json = run("reload"), run("reload", "--json")
+    assert (result.exit_code, as_json.exit_code) == (0, 0)
+    assert result.stdout == "proxy 11:\n  reporting: identity reporting, serial 0a, valid until 2040-01-01 00:00 UTC\n"
+    assert json.loads(as_json.stdout) == {"proxies": [{"pid": 11, **reloaded()}]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (reloaded(ok=False, error=FAILED), "reporting: not loaded; it keeps serial 0a, valid until 2040"),
+        (reloaded(ok=False, serial=None, error=FAILED), "reporting: not loaded; it does not run"),
+        (b'{"ok": false, "error": {"code": "MTLS-CTL-008", "reason": "stopping", "hint": ""}}\n', "error: stopping"),
+    ],
+    ids=["kept", "not running", "refused"],
+)
+def test_a_reload_that_failed(run: Run, folder: Path, answer: Any, told: str) -> None:
+    with fake_proxy(folder, 11, {"status": status_facts(11), "reload": answer}):
+        result = run("reload")
+        assert run("reload", "--json").exit_code == 1
+    assert (result.exit_code, told in result.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["reload", "stop"])
+def test_nobody_to_ask(run: Run, command: str) -> None:
+    result = run(command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: no proxy is running")
+    assert json.loads(run(command, "--json").stderr)["code"] == "MTLS-CTL-006"
+
+
+# stop.
+
+
+def test_a_stop_is_told_and_waited_for(run: Run, folder: Path) -> None:
+    answers = {"status": status_facts(11), "stop": {"sessions": 2, "seconds": 30.0}}
+    with fake_proxy(folder, 11, answers):
+        assert run("stop").stdout.splitlines() == [
+            "proxy 11: stopping, 2 sessions may finish within 30 s",
+            "proxy 11: stopped",
+        ]
+        assert run("stop", "--no-wait").stdout.splitlines() == ["proxy 11: stopping, 2 sessions may finish within 30 s"]
+        [facts] = listed(run("stop", "--json"))
+        assert facts == {"pid": 11, "sessions": 2, "seconds": 30.0, "ended": True}
+
+
+def test_of_several_it_is_said_which_to_stop(run: Run, folder: Path, tmp_path: Path) -> None:
+    stopped: list[tuple[int, str]] = []
+
+    def note(pid: int) -> Callable[[str], None]:
+        return lambda do: stopped.append((pid, do)) if do == "stop" else None
+
+    def answers(pid: int) -> dict[str, Any]:
+        return {"status": status_facts(pid), "stop": {"sessions": 0, "seconds": 0}}
+
+    with fake_proxy(folder, 11, answers(11), note(11)), fake_proxy(folder, 12, answers(12), note(12)):
+        refused = run("stop")
+        assert (refused.exit_code, stopped) == (2, [])
+        assert "2 proxies are running (11, 12)" in refused.stderr
+        assert run("stop", "--pid", "12").exit_code == 0
+        assert stopped == [(12, "stop")]
+        assert run("stop", "--pid", "13").exit_code == 1
+        assert run("stop", "--pid", "twelve").exit_code == 2
+        assert run("stop", "--all").exit_code == 0
+        assert sorted(stopped) == [(11, "stop"), (12, "stop"), (12, "stop")]
+
+
+def test_a_stop_that_fails(run: Run, folder: Path) -> None:
+    refusal = b'{"ok": false, "error": {"code": "MTLS-CTL-007", "reason": "busy", "hint": "again"}}\n'
+    with fake_proxy(folder, 11, {"status": status_facts(11), "stop": refusal}):
+        result = run("stop")
+    assert (result.exit_code, result.stderr) == (1, "error: busy [MTLS-CTL-007]\nhint:  again\n")
