@@ -82,4 +82,4 @@ def tools_for(config: ProxyConfig, identity: IdentityConfig, emit: Emit) -> Tool
     from mtlskit.lifecycle.target import Tools
 
     place = control_place(config.control, os.environ)
-    return Tools(issuer_of(identity), ControlledProxies(place.folder), emit, lambda: datetime.now(UTC))
+    return Tools(issuer_of(identity), ControlledProxies(place), emit, lambda: datetime.now(UTC))

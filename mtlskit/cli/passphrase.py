@@ -37,14 +37,22 @@ PromptOption = Annotated[bool, typer.Option("--passphrase-prompt", help="… is 
 
 
 def read_passphrase(
-    file: Path | None, variable: str | None, command: str | None, prompt: bool, *, new: bool = False
+    file: Path | None,
+    variable: str | None,
+    command: str | None,
+    prompt: bool,
+    *,
+    new: bool = False,
+    option: str = "--passphrase",
 ) -> bytes | None:
     """The passphrase from the one source that was named; None where none was. `new`: it is asked for twice.
 
+    `option` is how the four options begin, for errors.
+
     Raises `ConfigError` (USAGE), and `IdentityError` for the file.
     """
-    given = {"--passphrase-file": file, "--passphrase-env": variable, "--passphrase-command": command}
-    flags = [flag for flag, value in given.items() if value is not None] + ["--passphrase-prompt"] * prompt
+    given = {f"{option}-file": file, f"{option}-env": variable, f"{option}-command": command}
+    flags = [flag for flag, value in given.items() if value is not None] + [f"{option}-prompt"] * prompt
     if len(flags) > 1:
         raise ConfigError(Code.USAGE, f"{' and '.join(flags)} exclude each other", "name one source")
     if file is not None:
@@ -54,8 +62,8 @@ def read_passphrase(
     if variable is not None:
         return _checked(_from_variable(variable), f"the variable {variable}")
     if command is not None:
-        return _checked(_from_command(command), "the first line of what --passphrase-command prints")
-    return _asked(new=new) if prompt else None
+        return _checked(_from_command(command, f"{option}-command"), f"the first line of what {option}-command prints")
+    return _asked(f"{option}-prompt", new=new) if prompt else None
 
 
 def _checked(text: bytes, what: str) -> bytes:
@@ -72,25 +80,21 @@ def _from_variable(name: str) -> bytes:
     return os.fsencode(value)
 
 
-def _from_command(command: str) -> bytes:
+def _from_command(command: str, option: str) -> bytes:
     try:
         words = shlex.split(command)
     except ValueError as exc:
-        raise ConfigError(Code.USAGE, "--passphrase-command: a quote is not closed", "quote as in a shell") from exc
+        raise ConfigError(Code.USAGE, f"{option}: a quote is not closed", "quote as in a shell") from exc
     if not words:
-        raise ConfigError(Code.USAGE, "--passphrase-command is empty", "name a program, such as: pass show client-key")
+        raise ConfigError(Code.USAGE, f"{option} is empty", "name a program, such as: pass show client-key")
     program = words[0]
     try:
         # Not through a shell. What the program says on its error stream, and asks at the terminal, is between the two.
         done = subprocess.run(words, stdout=subprocess.PIPE, timeout=_PATIENCE, check=False)  # noqa: S603 - the user's own
     except OSError as exc:
-        raise ConfigError(
-            Code.USAGE, f"{program}: cannot be run: {exc.strerror}", "check --passphrase-command"
-        ) from exc
+        raise ConfigError(Code.USAGE, f"{program}: cannot be run: {exc.strerror}", f"check {option}") from exc
     except subprocess.TimeoutExpired as exc:
-        raise ConfigError(
-            Code.USAGE, f"{program}: no passphrase within {_PATIENCE:g} s", "check --passphrase-command"
-        ) from exc
+        raise ConfigError(Code.USAGE, f"{program}: no passphrase within {_PATIENCE:g} s", f"check {option}") from exc
     if done.returncode:
         raise ConfigError(
             Code.USAGE, f"{program}: ended with status {done.returncode}", "its own message should say why"
@@ -98,10 +102,13 @@ def _from_command(command: str) -> bytes:
     return done.stdout
 
 
-def _asked(*, new: bool) -> bytes:
+def _asked(option: str, *, new: bool) -> bytes:
     if not sys.stdin.isatty():
         raise ConfigError(
-            Code.USAGE, "--passphrase-prompt: there is no terminal to ask at", "use --passphrase-file or -env"
+            Code.USAGE,
+            f"{option}: there is no terminal to ask at",
+            f"use {option.removesuffix('-prompt')}-file or -env",
         )
-    answer: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
+    what = "Passphrase" if option == "--passphrase-prompt" else "Passphrase of what is written"
+    answer: str = typer.prompt(what, hide_input=True, confirmation_prompt=new, err=True)
     return _checked(answer.encode(), "the answer")

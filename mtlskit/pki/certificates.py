@@ -9,21 +9,25 @@ from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from mtlskit.errors import Code, IdentityError
 from mtlskit.pki import der, pem
 
 __all__ = [
     "MAX_CERTIFICATES",
+    "UNREADABLE",
     "bounded_text",
     "certificates_pem",
+    "decode_certificate",
     "extension",
     "fingerprint_sha256",
     "is_issued_by",
     "issuer_text",
     "load_certificates",
     "public_key_der_of",
+    "serial_number",
     "serial_text",
     "spki_sha256",
     "subject_text",
@@ -34,7 +38,7 @@ MAX_CERTIFICATES = 100
 
 _MAX_SUBJECT = 256  # enough for a name of a few parts of 64 characters (RFC 5280, appendix A.1), and a line in a log
 _WANTED = "a certificate"
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
@@ -66,16 +70,25 @@ def load_certificates(pem_bytes: bytes, *, source: str, limit: int = MAX_CERTIFI
 
 
 def _decode(block: pem.Block, number: int, source: str) -> x509.Certificate:
+    where = f"{source}: block {number} (CERTIFICATE, from line {block.line})"
+    return decode_certificate(block.der, where=where, source=source)
+
+
+def decode_certificate(encoded: bytes, *, where: str, source: str) -> x509.Certificate:
+    """The DER certificate `encoded`; what cannot be read in it comes to light here, but for its extensions.
+
+    Raises `IdentityError` PEM_DAMAGED, which begins with `where`.
+    """
     try:
         with warnings.catch_warnings():
             # cryptography warns of odd but usable certificates (a serial of zero) with words that help nobody here.
             warnings.simplefilter("ignore")
-            certificate = x509.load_der_x509_certificate(block.der)
+            certificate = x509.load_der_x509_certificate(encoded)
             _read_everything(certificate)
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         raise IdentityError(
             Code.PEM_DAMAGED,
-            f"{source}: block {number} (CERTIFICATE, from line {block.line}) is damaged: it is no X.509 certificate",
+            f"{where} is damaged: it is no X.509 certificate",
             f"take the file from its origin again; to see what OpenSSL says: openssl x509 -in {source} -noout -text",
         ) from exc
     return certificate
@@ -120,7 +133,7 @@ def public_key_der_of(certificate: x509.Certificate) -> bytes | None:
         return certificate.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -154,7 +167,14 @@ def _escaped(char: str) -> str:
 
 def serial_text(certificate: x509.Certificate) -> str:
     """The serial in hexadecimal: lower case, no separators, no leading zeros. One form, everywhere it is shown."""
-    return f"{certificate.serial_number:x}"
+    return f"{serial_number(certificate):x}"
+
+
+def serial_number(certificate: x509.Certificate) -> int:
+    """The serial. RFC 5280 wants it positive, and not all are; cryptography would warn of that at each look."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return certificate.serial_number
 
 
 def extension(certificate: x509.Certificate, kind: type[_ExtensionValue], *, source: str) -> _ExtensionValue | None:
@@ -165,7 +185,7 @@ def extension(certificate: x509.Certificate, kind: type[_ExtensionValue], *, sou
             return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         raise IdentityError(
             Code.PEM_DAMAGED,
             f"{source}: the extensions of {subject_text(certificate)} cannot be read",
@@ -179,10 +199,27 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
         return False
     try:
         # Asked first, because the check itself calls an unknown algorithm and a key of another type the same.
-        _ = certificate.signature_hash_algorithm
-        certificate.verify_directly_issued_by(issuer)
+        digest = certificate.signature_hash_algorithm
+        if isinstance(digest, hashes.SHA1 | hashes.MD5):
+            _verify_outdated(certificate, issuer, digest)
+        else:
+            certificate.verify_directly_issued_by(issuer)
     except UnsupportedAlgorithm:
         return True
     except (InvalidSignature, ValueError, TypeError):
         return False
     return True
+
+
+def _verify_outdated(certificate: x509.Certificate, issuer: x509.Certificate, digest: hashes.SHA1 | hashes.MD5) -> None:
+    """The check of a signature that cryptography no longer makes for certificates: whether it counts is not asked here.
+
+    Raises as `verify_directly_issued_by`.
+    """
+    key = issuer.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        key.verify(certificate.signature, certificate.tbs_certificate_bytes, padding.PKCS1v15(), digest)
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(digest))
+    else:
+        raise InvalidSignature

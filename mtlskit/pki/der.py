@@ -9,7 +9,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["DerError", "Element", "describe", "elements", "read_element", "subject_public_key_info"]
+__all__ = [
+    "DER_CERTIFICATE",
+    "DER_KEY",
+    "DER_REQUEST",
+    "ENCRYPTED_DER_KEY",
+    "PKCS7",
+    "PKCS12",
+    "DerError",
+    "Element",
+    "describe",
+    "elements",
+    "read_element",
+    "subject_public_key_info",
+]
 
 _INTEGER = 0x02
 _OBJECT_IDENTIFIER = 0x06
@@ -18,6 +31,16 @@ _CONTEXT_0 = 0xA0
 
 _SIGNED_DATA = bytes.fromhex("2a864886f70d010702")  # 1.2.840.113549.1.7.2, PKCS #7 signedData
 _PBES = (bytes.fromhex("2a864886f70d0105"), bytes.fromhex("2a864886f70d010c01"))  # PKCS #5 and PKCS #12 encryption
+
+DER_CERTIFICATE = "a DER certificate"
+DER_KEY = "a DER private key"
+DER_REQUEST = "a DER certificate request"
+ENCRYPTED_DER_KEY = "an encrypted DER private key"
+PKCS7 = "a PKCS #7 bundle"
+PKCS12 = "a PKCS #12 archive"
+
+_BER_ARCHIVES = {bytes.fromhex("3080020103"): PKCS12, bytes.fromhex("308006092a864886f70d010702"): PKCS7}
+"""How these begin with an indefinite length, as browsers write them."""
 
 
 class DerError(ValueError):
@@ -73,6 +96,9 @@ def describe(data: bytes) -> str | None:
     """What a DER file holds, as words that fit after "holds"; None when it is nothing known."""
     if not data or data[0] != _SEQUENCE:
         return None
+    for start, kind in _BER_ARCHIVES.items():
+        if data.startswith(start):
+            return kind
     try:
         fields = elements(read_element(data)[0].content, 3)
         inner = elements(fields[0].content, 8) if fields and fields[0].tag == _SEQUENCE else []
@@ -80,20 +106,20 @@ def describe(data: bytes) -> str | None:
         return None
     tags = [field.tag for field in fields]
     if tags[:2] == [_INTEGER, _SEQUENCE] and fields[0].content == b"\x03":
-        return "a PKCS #12 archive"
+        return PKCS12
     if tags[:1] == [_OBJECT_IDENTIFIER] and fields[0].content == _SIGNED_DATA:
-        return "a PKCS #7 bundle"
+        return PKCS7
     if tags[:1] == [_INTEGER] and len(fields) > 1:
-        return "a DER private key"
+        return DER_KEY
     if inner and inner[0].tag == _OBJECT_IDENTIFIER and inner[0].content.startswith(_PBES):
-        return "an encrypted DER private key"
+        return ENCRYPTED_DER_KEY
     return _describe_signed([field.tag for field in inner]) if len(fields) == 3 else None
 
 
 def _describe_signed(tags: list[int]) -> str | None:
     """A certificate, request or revocation list is a sequence of three, told apart by what is signed."""
     if tags[:2] == [_CONTEXT_0, _INTEGER] or tags[:4] == [_INTEGER, _SEQUENCE, _SEQUENCE, _SEQUENCE]:
-        return "a DER certificate"
+        return DER_CERTIFICATE
     if tags[:1] == [_INTEGER] and tags[-1:] == [_CONTEXT_0]:
-        return "a DER certificate request"
+        return DER_REQUEST
     return None

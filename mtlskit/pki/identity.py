@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -19,17 +19,16 @@ from mtlskit.errors import Code, IdentityError
 from mtlskit.pki.certificates import (
     certificates_pem,
     extension,
-    is_issued_by,
     issuer_text,
     load_certificates,
-    public_key_der_of,
     serial_text,
     spki_sha256,
     subject_text,
 )
-from mtlskit.pki.keys import PrivateKey, load_private_key, private_key_pem, public_key_der, spki_sha256_of_key
+from mtlskit.pki.chains import belongs_to, follow, is_ca, is_self_signed
+from mtlskit.pki.keys import PrivateKey, load_private_key, private_key_pem, spki_sha256_of_key
 
-__all__ = ["MAX_ANCHORS", "CheckedPair", "anchor_warnings", "check_anchors", "check_pair"]
+__all__ = ["MAX_ANCHORS", "CheckedPair", "anchor_warnings", "check_anchors", "check_loaded", "check_pair"]
 
 MAX_ANCHORS = 1000
 """Systems' trust stores hold 120 to 160 roots; a company's own may hold some more."""
@@ -87,18 +86,40 @@ def check_pair(
     cert_source: str,
     key_source: str,
     passphrase: bytes | None = None,
+    strict: bool = False,
 ) -> CheckedPair:
     """The pair, checked at `now` (aware). The sources name the bytes in errors and warnings.
 
+    `strict` is for a pair that is only now being taken in: what is a warning about one that serves already, because
+    the server decides, is refused then (a signature with SHA-1, a CA's certificate as the leaf).
+
     Raises `IdentityError`: those of the two readers, KEY_MISMATCH, CERTIFICATE_EXPIRED, CERTIFICATE_NOT_YET_VALID,
-    CERTIFICATE_NOT_FOR_CLIENTS.
+    CERTIFICATE_NOT_FOR_CLIENTS; `strict` also SIGNATURE_WEAK.
     """
     certificates = load_certificates(cert_pem, source=cert_source)
     key = load_private_key(key_pem, source=key_source, passphrase=passphrase)
+    return check_loaded(certificates, key, now=now, cert_source=cert_source, key_source=key_source, strict=strict)
+
+
+def check_loaded(
+    certificates: Sequence[x509.Certificate],
+    key: PrivateKey,
+    *,
+    now: datetime,
+    cert_source: str,
+    key_source: str,
+    strict: bool = False,
+) -> CheckedPair:
+    """`check_pair` for what has been read already, from whatever files and forms."""
     leaf = _leaf_of(certificates, key, now=now, cert_source=cert_source, key_source=key_source)
     _check_dates(leaf, now=now, source=cert_source)
     _check_usage(leaf, source=cert_source)
-    chain, warnings = _ordered(leaf, certificates, source=cert_source)
+    found = follow(leaf, certificates)
+    chain = found.certificates
+    if strict:
+        _check_strictly(chain, source=cert_source)
+    # What stands there twice is not worth a word.
+    warnings = [f"{cert_source}: {note}" for note in (*replace(found, duplicates=()).notes, *found.gaps)]
     warnings.extend(_leaf_warnings(leaf, now=now, source=cert_source))
     warnings.extend(
         f"{cert_source}: the issuer {subject_text(issuer)} {_date_trouble(issuer, now)}"
@@ -146,20 +167,21 @@ def _leaf_of(
     certificates: Sequence[x509.Certificate], key: PrivateKey, *, now: datetime, cert_source: str, key_source: str
 ) -> x509.Certificate:
     """The certificate that the key belongs to. Of several (renewed with the same key) the one that lasts longest."""
-    wanted = public_key_der(key)
-    matching = [certificate for certificate in certificates if public_key_der_of(certificate) == wanted]
+    matching = [certificate for certificate in certificates if belongs_to(key, certificate)]
     if matching:
         return max(matching, key=lambda found: (not _date_trouble(found, now), found.not_valid_after_utc))
     first = certificates[0]
     theirs = f"its certificate is for {spki_sha256(first).hex()[:16]}…"
     if len(certificates) > 1:
         theirs = f"of its {len(certificates)} certificates the first is for {spki_sha256(first).hex()[:16]}…"
+    hint = "give the two files that were issued together"
+    if all(is_ca(certificate) for certificate in certificates):
+        hint = f"{cert_source} holds a CA's certificate only: give the one that the CA issued for this key"
     raise IdentityError(
         Code.KEY_MISMATCH,
         f"the key in {key_source} does not belong to {cert_source}: the key's SPKI SHA-256 is "
         f"{spki_sha256_of_key(key).hex()[:16]}…, {theirs}",
-        "give the two files that were issued together; to compare: "
-        f"openssl pkey -in {key_source} -pubout; openssl x509 -in {cert_source} -noout -pubkey",
+        f"{hint}; to compare: openssl pkey -in {key_source} -pubout; openssl x509 -in {cert_source} -noout -pubkey",
     )
 
 
@@ -202,26 +224,23 @@ def _usage_name(usage: x509.ObjectIdentifier) -> str:
     return known.get(usage, usage.dotted_string)
 
 
-def _ordered(
-    leaf: x509.Certificate, certificates: Sequence[x509.Certificate], *, source: str
-) -> tuple[tuple[x509.Certificate, ...], list[str]]:
-    """The leaf and its issuers, nearest first, and what had to be changed to get there.
-
-    Every issuer found is kept, a cross-signed one in each of its forms: the server's anchor may be above either.
-    """
-    chain = [leaf]
-    for certificate in chain:  # grows while it is walked
-        if is_issued_by(certificate, certificate):
-            continue  # a root; another one with its name and key is its renewal, and not its issuer
-        chain.extend(other for other in certificates if other not in chain and is_issued_by(certificate, other))
-    warnings = []
-    unrelated = [certificate for certificate in dict.fromkeys(certificates) if certificate not in chain]
-    if unrelated:
-        names = "; ".join(subject_text(certificate) for certificate in unrelated)
-        warnings.append(f"{source}: certificates that are no part of the chain are left out: {names}")
-    if [certificate for certificate in dict.fromkeys(certificates) if certificate in chain] != chain:
-        warnings.append(f"{source}: the certificates were put in order, {subject_text(leaf)} first, then its issuers")
-    return tuple(chain), warnings
+def _check_strictly(chain: Sequence[x509.Certificate], *, source: str) -> None:
+    leaf = chain[0]
+    if is_ca(leaf):
+        raise IdentityError(
+            Code.CERTIFICATE_NOT_FOR_CLIENTS,
+            f"{source}: {subject_text(leaf)} is a CA certificate, and stands where a client's belongs",
+            "give the certificate that the CA issued for the client; a CA's own is for `ca`",
+        )
+    for certificate in chain:
+        digest = _WEAK_SIGNATURES.get(certificate.signature_algorithm_oid)
+        # Nobody looks at the signature of a root.
+        if digest and (certificate is leaf or not is_self_signed(certificate)):
+            raise IdentityError(
+                Code.SIGNATURE_WEAK,
+                f"{source}: {subject_text(certificate)} is signed with {digest}, which can be forged",
+                "have it issued again, signed with SHA-256 or better",
+            )
 
 
 def _leaf_warnings(leaf: x509.Certificate, *, now: datetime, source: str) -> Iterator[str]:

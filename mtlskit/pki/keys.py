@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from typing import TypeAlias
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from mtlskit.errors import Code, IdentityError
-from mtlskit.pki import pem
+from mtlskit.pki import der, pem
+from mtlskit.pki.costs import refuse_costly
 
 __all__ = [
     "KeyType",
     "PrivateKey",
     "generate_key",
     "load_private_key",
+    "open_block",
+    "open_der",
     "private_key_pem",
     "public_key_der",
     "spki_sha256_of_key",
+    "usable_key",
 ]
 
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
@@ -78,30 +85,46 @@ def load_private_key(pem_bytes: bytes, *, source: str, passphrase: bytes | None 
     """The first private key in `pem_bytes`: PKCS #8, PKCS #1 or SEC 1, plain or encrypted.
 
     Certificates may stand beside it. A passphrase for a key that has none is ignored, as OpenSSL does. Raises
-    `IdentityError`: PEM_WRONG_KIND, PEM_DAMAGED, PEM_TOO_LARGE, KEY_ENCRYPTED, KEY_PASSPHRASE_WRONG, KEY_WEAK.
+    `IdentityError`: PEM_WRONG_KIND, PEM_DAMAGED, PEM_TOO_LARGE, KEY_ENCRYPTED, KEY_PASSPHRASE_WRONG, KEY_TOO_COSTLY,
+    KEY_WEAK.
     """
     blocks = pem.scan(pem_bytes, source=source, wanted=_WANTED)
     block = next((block for block in blocks if block.label in pem.PRIVATE_KEY_LABELS), None)
     if block is None:
         raise _no_key(blocks, source)
-    if block.encrypted and not passphrase:
-        raise _passphrase_missing(source, given=passphrase is not None)
-    key = _decode(block, source, passphrase)
-    if isinstance(key, rsa.RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
-        raise _weak(source, f"an RSA key of {key.key_size} bits", f"{MIN_RSA_BITS} bits")
-    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size < MIN_EC_BITS:
-        raise _weak(source, f"a key on {key.curve.name} ({key.curve.key_size} bits)", f"{MIN_EC_BITS} bits")
-    return key
+    return open_block(block, source=source, passphrase=passphrase)
 
 
-def _decode(block: pem.Block, source: str, passphrase: bytes | None) -> PrivateKey:
+def open_block(block: pem.Block, *, source: str, passphrase: bytes | None = None) -> PrivateKey:
+    """The key in a PEM block with one of the labels of private keys. Raises `IdentityError`, as `load_private_key`."""
     where = f"the private key in {source} (line {block.line})"
+    if block.encrypted:
+        if not passphrase:
+            raise _passphrase_missing(source, given=passphrase is not None)
+        refuse_costly(block.der, source=where)
+    secret = passphrase if block.encrypted else None
+    return _opened(partial(serialization.load_pem_private_key, block.pem(), secret), secret, where, source)
+
+
+def open_der(data: bytes, *, source: str, passphrase: bytes | None = None) -> PrivateKey:
+    """The key in a DER file (PKCS #8, PKCS #1 or SEC 1). Raises `IdentityError`, as `load_private_key`."""
+    where = f"the private key in {source}"
+    secret = None
+    if der.describe(data) == der.ENCRYPTED_DER_KEY:
+        if not passphrase:
+            raise _passphrase_missing(source, given=passphrase is not None)
+        refuse_costly(data, source=where)
+        secret = passphrase
+    return _opened(partial(serialization.load_der_private_key, data, secret), secret, where, source)
+
+
+def _opened(load: Callable[[], PrivateKeyTypes], passphrase: bytes | None, where: str, source: str) -> PrivateKey:
     try:
-        key = serialization.load_pem_private_key(block.pem(), passphrase if block.encrypted else None)
+        key = load()
     except UnsupportedAlgorithm as exc:
         raise _unusable(where, source, "is of a kind or on a curve that is not supported") from exc
-    except (ValueError, TypeError) as exc:
-        if block.encrypted:
+    except (ValueError, TypeError, InternalError) as exc:  # InternalError: numbers that scrypt cannot use
+        if passphrase is not None:
             # A wrong passphrase, damaged ciphertext and an exotic cipher look alike here; the first is what happens.
             raise IdentityError(
                 Code.KEY_PASSPHRASE_WRONG,
@@ -111,12 +134,21 @@ def _decode(block: pem.Block, source: str, passphrase: bytes | None) -> PrivateK
             ) from exc
         raise IdentityError(
             Code.PEM_DAMAGED,
-            f"{where} is damaged: it cannot be read as {block.label}",
+            f"{where} is damaged: it cannot be read",
             f"take the file from its origin again; to see what OpenSSL says: openssl pkey -in {source} -noout",
         ) from exc
+    return usable_key(key, where=where, source=source)
+
+
+def usable_key(key: object, *, where: str, source: str) -> PrivateKey:
+    """`key`, if it is of a kind and size that servers take. Raises `IdentityError`: PEM_WRONG_KIND, KEY_WEAK."""
     if not isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
         kind = type(key).__name__.removesuffix("PrivateKey")
         raise _unusable(where, source, f"is of the kind {kind}; an EC, Ed25519 or RSA key is needed")
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
+        raise _weak(source, f"an RSA key of {key.key_size} bits", f"{MIN_RSA_BITS} bits")
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size < MIN_EC_BITS:
+        raise _weak(source, f"a key on {key.curve.name} ({key.curve.key_size} bits)", f"{MIN_EC_BITS} bits")
     return key
 
 
@@ -132,6 +164,7 @@ def _no_key(blocks: tuple[pem.Block, ...], source: str) -> IdentityError:
 
 
 def _passphrase_missing(source: str, *, given: bool) -> IdentityError:
+    """What to raise where `source` is encrypted and there is no passphrase; `given`: there is one, and it is empty."""
     hint = (
         'name a file with it, --passphrase-file PATH (passphrase_file = "PATH" in a file);'
         f" or store the key without one: openssl pkey -in {source} -out NEW_FILE"
