@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mtlskit.cli.asking import agreed
 from mtlskit.cli.ca_words import counted, day, entry_facts, fingerprint_text, names_of, root_facts, table, tell_of_list
 from mtlskit.cli.options import JsonOption
 from mtlskit.cli.passphrase import CommandOption, FileOption, PromptOption, VariableOption, read_passphrase
@@ -234,7 +235,7 @@ def revoke(
             ) from exc
         authority = AuthorityFolder.open(folder)
         found = authority.find(_serial(what, authority))
-        if not yes and not _agreed(f"Revoke {found.subject or 'the certificate'} (serial {found.serial}) for good?"):
+        if not yes and not agreed(f"Revoke {found.subject or 'the certificate'} (serial {found.serial}) for good?"):
             line("nothing was revoked")
             raise typer.Exit(1)
         passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_command, passphrase_prompt)
@@ -388,12 +389,3 @@ def _serial(text: str, authority: AuthorityFolder) -> str:
         f"{harmless(text)}: neither a file nor a serial in hexadecimal",
         f"see the serials: mtlskit ca list --dir {authority.folder}",
     )
-
-
-def _agreed(question: str) -> bool:
-    from mtlskit.errors import Code, ConfigError
-
-    if not sys.stdin.isatty():
-        raise ConfigError(Code.USAGE, "nobody can be asked whether to revoke: this is no terminal", "say --yes")
-    answer: bool = typer.confirm(question, err=True)
-    return answer

@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,9 @@ __all__ = ["CommandOption", "FileOption", "PromptOption", "VariableOption", "rea
 
 _PATIENCE = 120.0
 """Seconds that a command may take: somebody may have to type, or to touch a token."""
+
+_LONGEST = 64 * 1024
+"""Bytes of what a command prints. Password managers print notes below the password."""
 
 FileOption = Annotated[
     Path | None,
@@ -90,16 +94,40 @@ def _from_command(command: str, option: str) -> bytes:
     program = words[0]
     try:
         # Not through a shell. What the program says on its error stream, and asks at the terminal, is between the two.
-        done = subprocess.run(words, stdout=subprocess.PIPE, timeout=_PATIENCE, check=False)  # noqa: S603 - the user's own
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as process:  # noqa: S603 - the user's own
+            return _first_line(process, program, option)
     except OSError as exc:
         raise ConfigError(Code.USAGE, f"{program}: cannot be run: {exc.strerror}", f"check {option}") from exc
-    except subprocess.TimeoutExpired as exc:
-        raise ConfigError(Code.USAGE, f"{program}: no passphrase within {_PATIENCE:g} s", f"check {option}") from exc
-    if done.returncode:
-        raise ConfigError(
-            Code.USAGE, f"{program}: ended with status {done.returncode}", "its own message should say why"
-        )
-    return done.stdout
+
+
+def _first_line(process: subprocess.Popen[bytes], program: str, option: str) -> bytes:
+    """What it prints up to the end of its first line, once it has ended well. A program that goes on is ended."""
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        process.kill()
+
+    timer = threading.Timer(_PATIENCE, expire)
+    timer.start()
+    try:
+        line = process.stdout.readline(_LONGEST + 1) if process.stdout is not None else b""
+        too_long = len(line) > _LONGEST
+        if process.stdout is not None and not too_long:
+            rest = process.stdout.read(_LONGEST)  # a note after the passphrase is allowed, a flood is not
+            too_long = len(rest) == _LONGEST
+        if too_long:
+            process.kill()
+        status = process.wait()
+    finally:
+        timer.cancel()
+    if too_long:
+        raise ConfigError(Code.USAGE, f"{program}: prints more than {_LONGEST} bytes", f"check {option}")
+    if expired.is_set():
+        raise ConfigError(Code.USAGE, f"{program}: no passphrase within {_PATIENCE:g} s", f"check {option}")
+    if status:
+        raise ConfigError(Code.USAGE, f"{program}: ended with status {status}", "its own message should say why")
+    return line
 
 
 def _asked(option: str, *, new: bool) -> bytes:

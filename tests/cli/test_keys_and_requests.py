@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mtlskit.cli import keys as keys_command
+from mtlskit.cli import passphrase
 from mtlskit.cli.main import app
 from mtlskit.errors import IdentityError
 from mtlskit.pki.keys import KeyType, load_private_key
@@ -160,6 +161,8 @@ def test_a_passphrase_that_is_asked_for(tmp_path: Path) -> None:
         (("--passphrase-command", "no-such-program-here"), ("no-such-program-here", "cannot be run")),
         (("--passphrase-command", "false"), ("false", "status 1")),
         (("--passphrase-command", "true"), ("is empty",)),
+        (("--passphrase-command", "yes"), ("yes", "prints more than 65536 bytes")),
+        (("--passphrase-command", "cat /dev/zero"), ("prints more than 65536 bytes",)),
         (("--passphrase-command", "'"), ("a quote is not closed",)),
         (("--passphrase-command", ""), ("is empty",)),
         (("--passphrase-prompt",), ("no terminal",)),
@@ -212,3 +215,9 @@ def test_help_of_a_group_names_its_commands() -> None:
     assert done.returncode == 2
     assert "new" in done.stderr
     assert "show" in done.stderr
+
+
+def test_a_command_that_never_ends_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passphrase, "_PATIENCE", 0.05)
+    result = run("keys", "new", "--out", "client.key", "--passphrase-command", "sleep 600")
+    refused(result, "sleep", "no passphrase within 0.05 s")
