@@ -31,6 +31,7 @@ __all__ = ["as_error_response", "part_with", "sqlstate_of"]
 
 _BY_CODE: dict[Code, str] = {
     Code.DOOR_DRAINING: "57P01",  # admin_shutdown
+    Code.DOOR_CERTIFICATE_ENDS: "57P01",
     Code.PG_CLIENT_VERSION: "0A000",  # feature_not_supported, as PostgreSQL itself says
     Code.PG_LOGIN_TIMEOUT: "08006",  # connection_failure
     Code.TCP_RESET: "08006",

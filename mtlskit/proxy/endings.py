@@ -10,8 +10,9 @@ import trio
 
 from mtlskit.errors import Code, UpstreamError, UpstreamLost
 from mtlskit.net.faults import tcp_fault
+from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.relay import Ending, Outcome
-from mtlskit.proxy.events import SessionBroken, SessionClosed, SessionCrashed, SessionCut, described
+from mtlskit.proxy.events import SessionBroken, SessionClosed, SessionCrashed, SessionCut, SessionExpired, described
 from mtlskit.telemetry import Emit
 from mtlskit.wire.alerts import meaning_of
 
@@ -33,6 +34,8 @@ class SessionFacts:
     bytes_up: int = 0
     bytes_down: int = 0
     """What had been forwarded before the relay began: the login."""
+    identity: IdentitySnapshot | None = None
+    """What the connection to the upstream was made with; None where nobody asks."""
 
 
 def tell_cut(emit: Emit, facts: SessionFacts) -> None:
@@ -50,7 +53,7 @@ def tell_cut(emit: Emit, facts: SessionFacts) -> None:
 
 
 def tell_ending(emit: Emit, facts: SessionFacts, outcome: Outcome) -> None:
-    """Tell how a session ended: first the fault, if there was one, then the counts."""
+    """Tell how a session ended: first the fault or the reason, if there was one, then the counts."""
     error = outcome.error
     if outcome.ending is Ending.INTERNAL and error is not None:
         text = "".join(traceback.format_exception(error))
@@ -58,6 +61,18 @@ def tell_ending(emit: Emit, facts: SessionFacts, outcome: Outcome) -> None:
     elif outcome.ending in _UPSTREAMS_FAULT and isinstance(error, OSError):
         fault = _fault(facts.upstream, error)
         emit(SessionBroken(tunnel=facts.tunnel, client=facts.client, **described(fault)))
+    elif outcome.ending is Ending.EXPIRED and facts.identity is not None:
+        emit(
+            SessionExpired(
+                tunnel=facts.tunnel,
+                client=facts.client,
+                user=facts.user,
+                database=facts.database,
+                upstream=facts.upstream,
+                serial=facts.identity.serial,
+                not_after=facts.identity.not_after.isoformat(),
+            )
+        )
     emit(
         SessionClosed(
             tunnel=facts.tunnel,

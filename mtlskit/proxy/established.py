@@ -12,7 +12,7 @@ nobody else does, so it must live as long as anybody may call `take_over`.
 from __future__ import annotations
 
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ import trio
 from mtlskit.net.relay import Ending, HandOver, Pair, Relay
 from mtlskit.proxy.endings import SessionFacts, tell_cut, tell_ending
 from mtlskit.proxy.events import SessionCrashed
+from mtlskit.proxy.expiry import Clock, Expiry, HasIdentity, wall_clock
 from mtlskit.proxy.stay import Stay
 from mtlskit.telemetry import Emit
 
@@ -37,7 +38,7 @@ class _Session:
 class Established:
     """All of one proxy. Made under trio; every method is called from its thread."""
 
-    def __init__(self, relay: Relay, emit: Emit) -> None:
+    def __init__(self, relay: Relay, emit: Emit, clock: Clock = wall_clock) -> None:
         self._relay = relay
         self._emit = emit
         self._token = trio.lowlevel.current_trio_token()
@@ -45,20 +46,39 @@ class Established:
         self._over: deque[Pair] = deque()
         self._news = trio.Event()
         self._cutting = False
+        self._expiry = Expiry(relay, emit, clock)
 
-    def take_over(self, handover: HandOver, facts: SessionFacts, stay: Stay) -> None:
+    def take_over(
+        self, handover: HandOver, facts: SessionFacts, stay: Stay, *, tunnel: HasIdentity | None = None
+    ) -> None:
         """Let the relay move a session, and end `stay` when it is over.
+
+        One that has an observer is ended before its certificate does (`mtlskit.proxy.expiry`), once `tunnel` has a
+        newer one.
 
         The caller has passed a checkpoint right before: a cancelled task must not hand anything over, because `run` may
         have ended.
         """
         stay.established = True
-        self._sessions[self._relay.begin(handover, self._heard)] = _Session(facts, stay)
+        pair = self._relay.begin(handover, self._heard)
+        self._sessions[pair] = _Session(facts, stay)
+        if handover.observer is not None and facts.identity is not None and tunnel is not None:
+            self._expiry.add(pair, facts.tunnel, facts.identity, tunnel)
+
+    def serials(self, tunnel: str) -> dict[str, int]:
+        """How many sessions of a tunnel are open, by the serial of the client certificate that they were opened with.
+
+        Lower-case hexadecimal, as `IdentitySnapshot.serial`. Counted anew for each call.
+        """
+        every = (session.facts for session in self._sessions.values())
+        return dict(Counter(facts.identity.serial for facts in every if facts.tunnel == tunnel and facts.identity))
 
     async def run(self) -> None:
         """Tell of the sessions that end, until cancelled."""
         try:
-            await self._settle_until(lambda: False)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._expiry.run)
+                await self._settle_until(lambda: False)
         finally:
             self._cutting = True
             for pair in self._sessions:
@@ -89,6 +109,8 @@ class Established:
     def _settle(self, pair: Pair) -> None:
         session, outcome = self._sessions.pop(pair), pair.outcome
         facts = session.facts
+        if facts.identity is not None:
+            self._expiry.discard(pair, facts.tunnel, facts.identity)
         try:
             if self._cutting and outcome.ending is Ending.ABORTED:
                 tell_cut(self._emit, facts)

@@ -16,6 +16,7 @@ __all__ = [
     "ClientWantsTls",
     "DrainFinished",
     "DrainStarted",
+    "IdentityChanged",
     "IdentityKept",
     "IdentityLoaded",
     "IdentityWarned",
@@ -26,8 +27,12 @@ __all__ = [
     "SessionClosed",
     "SessionCrashed",
     "SessionCut",
+    "SessionExpired",
     "SessionFailed",
     "SessionOpened",
+    "SessionsBusy",
+    "SessionsExpiring",
+    "SessionsKept",
     "TunnelFailed",
     "TunnelListening",
     "TunnelWarned",
@@ -41,6 +46,10 @@ __all__ = [
 
 def _count(number: int, thing: str) -> str:
     return f"1 {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _minute(moment: str) -> str:
+    return f"{moment[:16].replace('T', ' ')} UTC"
 
 
 def described(error: MtlskitError) -> dict[str, str]:
@@ -148,8 +157,21 @@ class IdentityLoaded(_OfTunnel):
     """ISO 8601, UTC."""
 
     def sentence(self) -> str:
-        until = f"{self.not_after[:16].replace('T', ' ')} UTC"
+        until = _minute(self.not_after)
         return f"{self.tunnel}: identity {self.identity} in use, serial {self.serial}, valid until {until}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityChanged(_OfTunnel):
+    """The files of an identity have been replaced, and are read again. `identity_loaded` or `identity_kept` follows."""
+
+    identity: str
+    files: tuple[str, ...]
+    """Which of cert, key, ca and passphrase_file."""
+
+    def sentence(self) -> str:
+        files = " and ".join(self.files)
+        return f"{self.tunnel}: {files} of identity {self.identity} changed on the disk, reading the identity again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +227,67 @@ class SessionCut(_OfSession):
 
     def sentence(self) -> str:
         return f"{self.tunnel}: {self.client}{self._who} to {self.upstream} was cut off after {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionExpired(_OfSession):
+    """We have ended a session at a quiet point, because its client certificate ends. Its `SessionClosed` follows."""
+
+    serial: str
+    not_after: str
+    """ISO 8601, UTC."""
+
+    def sentence(self) -> str:
+        return (
+            f"{self.tunnel}: ended the session of {self.client}{self._who} to {self.upstream} at a quiet point: its"
+            f" client certificate, serial {self.serial}, ends at {_minute(self.not_after)}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfCertificate(_OfTunnel):
+    """About all sessions of a tunnel that were opened with one client certificate."""
+
+    serial: str
+    not_after: str
+    """ISO 8601, UTC."""
+    sessions: int
+
+    @property
+    def _which(self) -> str:
+        return (
+            f"{self.tunnel}: {_count(self.sessions, 'session')} opened with the client certificate of serial"
+            f" {self.serial}, which ends at {_minute(self.not_after)},"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionsExpiring(_OfCertificate):
+    """The sessions of a certificate that ends begin to be asked to end, each at its next quiet point."""
+
+    def sentence(self) -> str:
+        return f"{self._which} will be ended while nothing is in flight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionsKept(_OfCertificate):
+    """A certificate ends and nothing newer is loaded: ending its sessions would help nobody. Told once."""
+
+    level: ClassVar[Level] = Level.WARNING
+
+    def sentence(self) -> str:
+        return (
+            f"{self._which} go on, because the tunnel has no certificate that ends later; put a new one in place and"
+            " reload"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionsBusy(_OfCertificate):
+    """A certificate has ended, and some of its sessions have not been quiet since they were asked to end."""
+
+    def sentence(self) -> str:
+        return f"{self._which} are still busy, and go on until nothing is in flight"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from mtlskit.errors import Code, UpstreamError, UpstreamLost, UpstreamProtocolEr
 from mtlskit.net.dial import Upstream
 from mtlskit.net.faults import closed_early, tcp_fault, tls_fault
 from mtlskit.wire.postgres.login import LoginEvent, LoginFinished, ServerLogin, VersionNegotiated
+from mtlskit.wire.postgres.quiet import QuietWatcher
 
 __all__ = ["Login"]
 
@@ -53,8 +54,12 @@ class Login:
         on_event: Callable[[LoginEvent], None],
         *,
         patience: float | None = None,
+        watcher: QuietWatcher | None = None,
     ) -> None:
-        """`patience`: the connection was made in advance; the seconds within which its first byte must come."""
+        """`patience`: the connection was made in advance; the seconds within which its first byte must come.
+
+        `watcher` is shown every byte that this login reads, forwarded or not, and can go on from there.
+        """
         self.client_left = False
         self.to_client = b""
         self.replay = False
@@ -68,6 +73,7 @@ class Login:
         """The login can no longer begin again: the client has heard the server, or nobody asked for a replay."""
         if patience is None:
             self._binding.set()
+        self.watcher = watcher
         self._client = client
         self._upstream = upstream
         self._on_event = on_event
@@ -82,6 +88,8 @@ class Login:
 
         Raises UpstreamError. `client_left` says that the client has gone, which is nobody's fault.
         """
+        if self.watcher is not None:
+            self.watcher.from_client(pipelined)
         if self._binding.is_set():
             packet += pipelined
         else:
@@ -134,7 +142,7 @@ class Login:
             self.bytes_up += len(data)
             try:
                 # One chunk at most is held back, and then no more is read.
-                self.unsent = self.unsent or await self._client.recv(_CHUNK)
+                self.unsent = self.unsent or await self._read_client()
             except OSError:
                 break
             if self.unsent:
@@ -142,6 +150,12 @@ class Login:
             data, self.unsent = self.unsent, b""
         self.client_left = True
         scope.cancel()
+
+    async def _read_client(self) -> bytes:
+        data = await self._client.recv(_CHUNK)
+        if self.watcher is not None:
+            self.watcher.from_client(data)
+        return data
 
     def _write_fault(self, exc: OSError) -> UpstreamError:
         if isinstance(exc, ssl.SSLError):
@@ -183,6 +197,8 @@ class Login:
         return closed_early(self._where, "after the TLS handshake, before its first message,")
 
     def _read(self, data: bytes) -> None:
+        if self.watcher is not None:
+            self.watcher.from_upstream(data)
         out, events = self._codec.receive(data)
         if not self._binding.is_set() and _turned_away(events):
             raise UpstreamLost(Code.UPSTREAM_CLOSED, f"{self._where} turned the connection away")

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import trio
 
+from mtlskit.config.values import ExpiringSessions
 from mtlskit.errors import ClientError, ClientLimitReached, ClientTooSlow, Code, MtlskitError, UpstreamError
 from mtlskit.net.dial import Route, Upstream
 from mtlskit.net.faults import tcp_fault, tls_fault
@@ -33,6 +34,7 @@ from mtlskit.proxy.login import Login
 from mtlskit.proxy.parts import TunnelParts
 from mtlskit.proxy.stay import Stay
 from mtlskit.wire.postgres.login import BackendKeyReceived, LoginEvent, LoginFinished
+from mtlskit.wire.postgres.quiet import QuietWatcher
 from mtlskit.wire.postgres.startup import CancelRequested, EncryptionRequested, StartupReader, StartupReceived
 
 __all__ = ["PostgresSession"]
@@ -155,7 +157,13 @@ class PostgresSession:
         Not None: a connection made in advance was dead, and what to send after the packet on a fresh one.
         """
         facts = SessionFacts(
-            self._parts.config.name, self._peer, str(upstream.route), began, user=self._user, database=self._database
+            self._parts.config.name,
+            self._peer,
+            str(upstream.route),
+            began,
+            user=self._user,
+            database=self._database,
+            identity=upstream.identity,
         )
         try:
             self._tell_opened(facts, upstream.tls.engine.version, warm=warm)
@@ -175,8 +183,10 @@ class PostgresSession:
         def note(event: LoginEvent) -> None:
             self._note(event, upstream.route)
 
-        timeouts = self._parts.config.timeouts
-        login = Login(self._sock, upstream, note, patience=timeouts.dial if warm else None)
+        config = self._parts.config
+        timeouts = config.timeouts
+        watcher = QuietWatcher() if config.expiring_sessions is ExpiringSessions.DRAIN else None
+        login = Login(self._sock, upstream, note, patience=timeouts.dial if warm else None, watcher=watcher)
         try:
             await login.run(packet, pipelined, timeouts.login)
         except UpstreamError:
@@ -191,8 +201,10 @@ class PostgresSession:
             tell_cut(self._parts.emit, facts)
             raise
         sock, engine = upstream.tls.detach()
-        handover = HandOver(detach(self._sock), sock, engine, login.to_client, self._parts.policy)
-        self._parts.established.take_over(handover, facts, self._stay)
+        handover = HandOver(
+            detach(self._sock), sock, engine, login.to_client, self._parts.policy, observer=login.watcher
+        )
+        self._parts.established.take_over(handover, facts, self._stay, tunnel=self._parts)
 
     def _tell_opened(self, facts: SessionFacts, tls: str, *, warm: bool) -> None:
         self._parts.emit(

@@ -42,7 +42,7 @@ class TcpSession:
         began = trio.current_time()
         upstream = await parts.dial()
         try:
-            facts = SessionFacts(name, self._peer, str(upstream.route), began)
+            facts = SessionFacts(name, self._peer, str(upstream.route), began, identity=upstream.identity)
             tls = upstream.tls.engine.version
             parts.emit(
                 SessionOpened(tunnel=name, client=self._peer, user="", database="", upstream=facts.upstream, tls=tls)

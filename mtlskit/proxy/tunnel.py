@@ -9,19 +9,21 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from enum import StrEnum
 from ipaddress import ip_network
 
 import trio
 
 from mtlskit.config.reach import is_this_machine_only
-from mtlskit.config.values import ListenAddress, Negotiation, Network, TunnelConfig, TunnelKind, UnixAddress
-from mtlskit.errors import ClientError, ClientLimitReached, Code, IdentityError, MtlskitError
-from mtlskit.net.dial import POSTGRES_ALPN, Dialler
-from mtlskit.net.identity import IdentitySnapshot, load_snapshot
+from mtlskit.config.values import ListenAddress, Network, TunnelConfig, TunnelKind, UnixAddress
+from mtlskit.errors import ClientError, ClientLimitReached, Code, MtlskitError
+from mtlskit.net.dial import Dialler
+from mtlskit.net.identity import IdentitySnapshot
+from mtlskit.net.identity_marks import Marks
 from mtlskit.net.listen import Listener, open_listeners
 from mtlskit.net.peer import Peer, identify
-from mtlskit.net.warm import Outage, WarmBudget, WarmPool
+from mtlskit.net.warm import Outage, WarmBudget, WarmCounts, WarmPool
 from mtlskit.proxy.cancel import CancelKeys
 from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import (
@@ -39,6 +41,7 @@ from mtlskit.proxy.events import (
     described,
 )
 from mtlskit.proxy.front_door import FrontDoor
+from mtlskit.proxy.loading import IdentityLoader
 from mtlskit.proxy.parts import TunnelParts
 from mtlskit.proxy.postgres import PostgresSession
 from mtlskit.proxy.seats import Seats
@@ -67,6 +70,10 @@ class Tunnel:
         self.config = config
         self.state = TunnelState.NEW
         self.failure: MtlskitError | None = None
+        """Why it could not start, or why the last reload kept the old identity."""
+        self.failed_at: datetime | None = None
+        self.loaded_at: datetime | None = None
+        """When the identity that is in use was loaded."""
         self.sessions = 0
         self.addresses: tuple[ListenAddress, ...] = ()
         self._established = established
@@ -77,8 +84,7 @@ class Tunnel:
         self._parts: TunnelParts | None = None
         self._cancel_keys = CancelKeys()
         self._seats = Seats(config.max_connections)
-        self._loading = trio.CapacityLimiter(1)
-        """Of its own: look-ups that hang fill the threads that trio shares, and a reload must not wait for them."""
+        self._loader = IdentityLoader(config)
         self._closed = False
         self._idle = trio.Event()
         self._idle.set()
@@ -96,7 +102,8 @@ class Tunnel:
                 return
             self._listener = open_listeners(config.listen)
         except MtlskitError as exc:
-            self.state, self.failure = TunnelState.FAILED, exc
+            self.state = TunnelState.FAILED
+            self._note_failure(exc)
             raise
         dialler = Dialler(config.kind, config.upstream, config.negotiation, config.pins, config.timeouts.dial)
         self._door = door
@@ -105,8 +112,8 @@ class Tunnel:
             self._parts.warm = WarmPool(self._parts.dial, config.warm, self._budget, self._tell_outage)
             nursery.start_soon(self._keep_warm, self._parts.warm)
         self.addresses = self._listener.addresses
-        self.state, self.failure = TunnelState.SERVING, None
-        self._tell_identity(identity)
+        self.state = TunnelState.SERVING
+        self._in_use(identity)
         nursery.start_soon(self._serve, self._listener, nursery)
         self._emit(
             TunnelListening(
@@ -127,16 +134,15 @@ class Tunnel:
         if self._parts is None:
             return False
         try:
-            identity = await self._load()
+            identity = await self._loader.load()
         except MtlskitError as exc:
-            self.failure = exc
+            self._note_failure(exc)
             self._emit(IdentityKept(tunnel=self.config.name, **described(exc)))
             return False
         self._parts.identity = identity
         if self._parts.warm is not None:
             self._parts.warm.renew()
-        self.failure = None
-        self._tell_identity(identity)
+        self._in_use(identity)
         return True
 
     def close_door(self) -> None:
@@ -180,6 +186,21 @@ class Tunnel:
         """What new sessions are dialled with."""
         return None if self._parts is None else self._parts.identity
 
+    @property
+    def tried(self) -> Marks | None:
+        """Of the identity's files, as they were when they were last read, or could not be."""
+        return self._loader.tried
+
+    @property
+    def sessions_by_serial(self) -> dict[str, int]:
+        """How many established sessions were opened with which certificate, by its serial."""
+        return self._established.serials(self.config.name)
+
+    @property
+    def warm_counts(self) -> WarmCounts | None:
+        """What became of the connections made in advance; None where none are made."""
+        return None if self._parts is None or self._parts.warm is None else self._parts.warm.counts
+
     async def _load_all(self) -> tuple[FrontDoor, IdentitySnapshot]:
         config = self.config
 
@@ -187,29 +208,15 @@ class Tunnel:
             return FrontDoor(config.allow_clients, config.allow_users, tunnel=config.name)
 
         # In a thread, too: the names of users may have to come from a directory server.
-        door = await trio.to_thread.run_sync(make_door, abandon_on_cancel=True, limiter=self._loading)
-        return door, await self._load()
+        return await self._loader.in_thread(make_door), await self._loader.load()
 
-    async def _load(self) -> IdentitySnapshot:
-        config = self.config
-        direct = config.kind is TunnelKind.POSTGRES and config.negotiation is Negotiation.DIRECT
-        alpn = (POSTGRES_ALPN,) if direct else ()
+    def _note_failure(self, error: MtlskitError) -> None:
+        self.failure, self.failed_at = error, datetime.now(UTC)
 
-        def load() -> IdentitySnapshot:
-            return load_snapshot(config.identity, verify=config.verify, alpn=alpn)
-
-        # The disk may be a network's: the sessions in flight must not wait for it, and neither must the end.
-        try:
-            return await trio.to_thread.run_sync(load, abandon_on_cancel=True, limiter=self._loading)
-        except OSError as exc:  # what is about no file of the identity: no descriptors left, no room for a copy
-            raise IdentityError(
-                Code.FILE_UNREADABLE,
-                f"{config.identity.cert}: the identity cannot be loaded: {exc.strerror or exc}",
-                "look at this host's limits of open files (`ulimit -n`), memory and disk, then reload",
-            ) from exc
-
-    def _tell_identity(self, identity: IdentitySnapshot) -> None:
+    def _in_use(self, identity: IdentitySnapshot) -> None:
         name = self.config.name
+        self.failure = self.failed_at = None
+        self.loaded_at = self._loader.tried_at
         self._emit(
             IdentityLoaded(
                 tunnel=name,
@@ -227,7 +234,8 @@ class Tunnel:
         try:
             await listener.serve(self._welcome, nursery=nursery, emit=self._emit)
         except MtlskitError as exc:
-            self.state, self.failure = TunnelState.FAILED, exc
+            self.state = TunnelState.FAILED
+            self._note_failure(exc)
             self._stop_warming()
             self._emit(TunnelFailed(tunnel=self.config.name, **described(exc)))
 

@@ -46,6 +46,7 @@ from mtlskit.wire.postgres.messages import parse_error_fields
         (ClientNotAllowed(Code.DOOR_USER, "s"), "28000"),
         (ClientLimitReached(Code.DOOR_FULL, "s"), "53300"),
         (ClientLimitReached(Code.DOOR_DRAINING, "s"), "57P01"),
+        (ClientLimitReached(Code.DOOR_CERTIFICATE_ENDS, "s"), "57P01"),
         (MtlskitError(Code.USAGE, "s"), "XX000"),
     ],
 )

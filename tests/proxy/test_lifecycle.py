@@ -20,6 +20,7 @@ from mtlskit.errors import ClientNotAllowed, Code, ConfigError, IdentityError, L
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmBudget
+from mtlskit.proxy import loading as loading_module
 from mtlskit.proxy import tunnel as tunnel_module
 from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import (
@@ -125,7 +126,7 @@ async def test_what_the_system_refuses_fails_one_tunnel_only(
         def fail(*_: object, **__: object) -> None:
             raise fault
 
-        monkeypatch.setattr(tunnel_module, "load_snapshot", fail)
+        monkeypatch.setattr(loading_module, "load_snapshot", fail)
         await running.proxy.reload()
         assert (await running.events.wait_for(IdentityKept)).code == "MTLS-ID-002"
         async with running.connect() as client:
@@ -397,5 +398,5 @@ def _hanging_disk(monkeypatch: pytest.MonkeyPatch, after: int = 0) -> Iterator[_
         return real(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tunnel_module, "load_snapshot", slow)
+        patch.setattr(loading_module, "load_snapshot", slow)
         yield disk

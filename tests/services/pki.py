@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -66,6 +66,11 @@ class Pki:
     client_revoked: Pair
     client_stranger: Pair  # signed by the stranger
     certuser: Pair  # CN=certuser
+    clients: _Ca = field(repr=False)
+
+    def ending_client(self, folder: Path, ends: datetime) -> Pair:
+        """One more client, whose certificate lives for a day and ends then; written into that folder."""
+        return _Writer(folder).pair("client-ending", self.clients.client("client", (ends - _DAY, ends)))
 
     @property
     def absent(self) -> Path:
@@ -107,6 +112,7 @@ def make_pki(directory: Path, now: datetime | None = None) -> Pki:
         client_revoked=writer.pair("client-revoked", revoked),
         client_stranger=writer.pair("client-stranger", stranger.client("client", valid)),
         certuser=writer.pair("certuser", clients.client("certuser", valid)),
+        clients=clients,
     )
 
 

@@ -21,6 +21,7 @@ from mtlskit.config.values import (
     TunnelKind,
     UnixAddress,
 )
+from mtlskit.control.places import Place
 from mtlskit.proxy.run import Proxy, run_proxy
 from mtlskit.telemetry import Event
 from mtlskit.wire.postgres.messages import ErrorFields, Message, parse_error_fields, startup_message
@@ -83,11 +84,17 @@ class Running:
 
 
 @asynccontextmanager
-async def running_proxy(*tunnels: TunnelConfig, ready_path: Path | None = None) -> AsyncIterator[Running]:
-    """Run these tunnels until the block ends."""
+async def running_proxy(
+    *tunnels: TunnelConfig,
+    ready_path: Path | None = None,
+    control: Place | None = None,
+    look_every: float = float("inf"),
+) -> AsyncIterator[Running]:
+    """Run these tunnels until the block ends. Without `look_every`, files that change are read when a test says so."""
     events = EventLog()
     async with trio.open_nursery() as nursery:
-        run = partial(run_proxy, ProxyConfig(tunnels), emit=events, ready_path=ready_path)
+        more: dict[str, Any] = {"ready_path": ready_path, "control": control, "look_every": look_every}
+        run = partial(run_proxy, ProxyConfig(tunnels), emit=events, **more)
         proxy: Proxy = await nursery.start(run)
         yield Running(proxy, events)
         proxy.stop()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from mtlskit.net.tls import TlsEngine
 
-__all__ = ["Ending", "HandOver", "Outcome", "RelayPolicy"]
+__all__ = ["Ending", "HandOver", "Observer", "Outcome", "RelayPolicy"]
 
 
 class Ending(StrEnum):
@@ -22,6 +23,8 @@ class Ending(StrEnum):
     """The upstream's TLS alert, or a record that did not decrypt: `Outcome.error` says which."""
     SILENT = "silent"
     """One side had closed, and the other said nothing, or took nothing, for the linger time."""
+    EXPIRED = "expired"
+    """We ended it at a quiet point, as we were told: see `Relay.end_quietly`."""
     ABORTED = "aborted"
     """We ended it: a drain ran out, or the proxy stopped."""
     INTERNAL = "internal"
@@ -49,12 +52,29 @@ class RelayPolicy:
     ragged_end_resets: bool = False
 
 
+class Observer(Protocol):
+    """Looks into one session. Called by the relay's thread, which owns it from the hand-over on; must not block.
+
+    An exception is a fault of ours, and ends the session.
+    """
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the session may be ended here without anybody losing what is in flight."""
+
+    def from_client(self, data: memoryview) -> None:
+        """Plain bytes that were read from the client and will now be forwarded. The memory is lent."""
+
+    def from_upstream(self, data: memoryview) -> None:
+        """The same in the other direction."""
+
+
 @dataclass(frozen=True)
 class HandOver:
     """What a task gives to the relay. It is a move: nobody else touches the sockets from now on.
 
     Both sockets are non-blocking. `to_client` are bytes read from the upstream and not yet forwarded; the engine's
-    `unsent` is its counterpart in the other direction.
+    `unsent` is its counterpart in the other direction. An `observer` has seen both, and what went before them.
     """
 
     client: socket.socket
@@ -62,3 +82,4 @@ class HandOver:
     engine: TlsEngine | None = None
     to_client: bytes = b""
     policy: RelayPolicy = RelayPolicy()
+    observer: Observer | None = None

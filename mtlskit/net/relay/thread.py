@@ -1,8 +1,8 @@
 """The thread that moves the bytes of all established sessions, and its door from trio.
 
 One watcher (`mtlskit.net.relay.watcher`) looks after the sockets of every `Pair`. Trio tasks never touch them: they
-send commands (start, abort, stop) through a queue and a wake-up socket, and are called back
-when a session has finished.
+send commands (start, abort, end quietly, stop) through a queue and a wake-up socket, and are called back when a session
+has finished.
 
 The GIL is shared with trio's thread. A thread that computes keeps it for the *switch interval*, 5 ms by default, and a
 relay that becomes runnable meanwhile waits that long; so the interval is shortened while a relay runs.
@@ -28,6 +28,7 @@ from typing import Self
 
 import trio
 
+from mtlskit.net.relay.observed import ObservedPair, pair_for
 from mtlskit.net.relay.pair import Buffers, End, Pair
 from mtlskit.net.relay.terms import HandOver
 from mtlskit.net.relay.watcher import READ, WRITE, Watcher, default_watcher
@@ -102,13 +103,26 @@ class Relay:
         `on_finished` is called in the relay's thread once the sockets are closed, exactly once, with what this returns;
         its `outcome` says how the session ended.
         """
-        pair = Pair(handover, on_finished)
+        pair = pair_for(handover, on_finished)
         self._submit(lambda: self._start(pair))
         return pair
 
     def abort(self, pair: Pair) -> None:
         """End a session now, if it has not ended yet. `on_finished` is still to be waited for."""
         self._submit(lambda: self._abort(pair))
+
+    def end_quietly(
+        self, pair: Pair, farewell: bytes, goodbye: bytes, *, rested: float = 0.0, firmly: bool = False
+    ) -> None:
+        """End a session if it is quiet and nothing has moved for `rested` seconds; else it goes on.
+
+        `firmly`: if it is not ended now, the next thing that its client says at a quiet point is answered by that.
+
+        The client is sent `farewell`, the upstream `goodbye` (encrypted, where it speaks TLS), and both are closed, in
+        the ways of `mtlskit.net.relay.observed`. Where a session has no observer, nobody knows its quiet points, and it
+        goes on. `on_finished` is still to be waited for, and may tell of another ending that came first.
+        """
+        self._submit(lambda: self._end_quietly(pair, farewell, goodbye, rested, firmly))
 
     # From trio's thread.
 
@@ -137,6 +151,10 @@ class Relay:
         if not pair.finished:
             pair.abort()
             self._settle(pair)
+
+    def _end_quietly(self, pair: Pair, farewell: bytes, goodbye: bytes, rested: float, firmly: bool) -> None:
+        if isinstance(pair, ObservedPair) and not pair.finished:
+            self._guarded(pair, lambda: pair.end_quietly(farewell, goodbye, rested=rested, firmly=firmly))
 
     def _stop(self) -> None:
         self._stopping = True
