@@ -26,7 +26,8 @@ def _every_event() -> Iterator[type[Event]]:
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
-        if kind.__module__.startswith("mtlskit.") and not kind.__name__.startswith("_"):
+        base = kind.__name__.startswith("_") or kind.__module__.endswith(".bases")
+        if kind.__module__.startswith("mtlskit.") and not base:
             yield kind
 
 

@@ -1,0 +1,90 @@
+"""What the events of a proxy have in common: the tunnel, the client, the error that they carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mtlskit.errors import MtlskitError
+from mtlskit.telemetry import Event, Level
+
+__all__ = [
+    "ClientFailure",
+    "OfClient",
+    "OfLogin",
+    "OfSession",
+    "OfTunnel",
+    "TunnelFailure",
+    "TunnelWarning",
+    "counted",
+    "described",
+    "minute",
+]
+
+
+def counted(number: int, thing: str) -> str:
+    return f"1 {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def minute(moment: str) -> str:
+    return f"{moment[:16].replace('T', ' ')} UTC"
+
+
+def described(error: MtlskitError) -> dict[str, str]:
+    """The fields with which an event carries an error."""
+    return {"code": error.code.value, "reason": error.sentence, "hint": error.hint}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfTunnel(Event):
+    tunnel: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunnelWarning(OfTunnel):
+    level: ClassVar[Level] = Level.WARNING
+
+    warning: str
+
+    def sentence(self) -> str:
+        return f"{self.tunnel}: {self.warning}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunnelFailure(OfTunnel):
+    level: ClassVar[Level] = Level.WARNING
+
+    code: str
+    reason: str
+    hint: str
+
+    def _told(self, what: str) -> str:
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{self.tunnel}: {what}{self.reason} [{self.code}]{hint}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientFailure(TunnelFailure):
+    client: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfClient(OfTunnel):
+    client: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfLogin(OfClient):
+    """`user` and `database` are empty where the tunnel does not know the protocol."""
+
+    user: str
+    database: str
+
+    @property
+    def _who(self) -> str:
+        return f" as {self.user} on {self.database}" if self.user else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfSession(OfLogin):
+    upstream: str
