@@ -13,7 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Delivery", "Facts", "Issuer", "Order"]
+from mtlskit.errors import RotationError
+
+__all__ = ["Delivery", "Facts", "Issuer", "Order", "Withdrawn"]
 
 Facts = Mapping[str, Any]
 """JSON values that the journal keeps for an issuer."""
@@ -48,6 +50,10 @@ class Delivery:
     notes: tuple[str, ...] = ()
 
 
+class Withdrawn(RotationError):
+    """What was asked for was taken back before it was fetched: asking for it again is of no use."""
+
+
 class Issuer(Protocol):
     """One way to certificates. Every method raises `RotationError` for what goes wrong at the issuer's."""
 
@@ -61,6 +67,12 @@ class Issuer(Protocol):
 
     async def request(self, order: Order, before: Facts) -> Facts:
         """Ask for a certificate, or find the one that was asked for already. What it returns is the receipt."""
+
+    async def find(self, order: Order, before: Facts) -> Facts | None:
+        """The receipt for what a `request` that was killed has got; None where there is none. Asks for nothing.
+
+        `surely_ours` in it is false where somebody else may have asked for that certificate.
+        """
 
     async def fetch(self, order: Order, receipt: Facts) -> Delivery | None:
         """The certificate that a receipt stands for; None while it is not ready."""

@@ -14,7 +14,7 @@ from mtlskit.errors import Code, RotationError
 from mtlskit.issuers.base import Delivery, Facts, Order
 from mtlskit.issuers.programs import ProgramFailed, run_program
 from mtlskit.net.files import read_public
-from mtlskit.store.files import PUBLIC, write_file
+from mtlskit.store.files import write_file
 
 __all__ = ["CommandIssuer"]
 
@@ -58,8 +58,12 @@ class CommandIssuer:
                     f"{order.identity}: no certificate: {self._argv[0]} ended well and printed no PEM{said}",
                     "the program is to print the certificate, and its issuers, on its standard output",
                 )
-            write_file(answer, ran.stdout, mode=PUBLIC)
+            write_file(answer, ran.stdout)  # private: some programs print a key as well
         return {"answer": _ANSWER}
+
+    async def find(self, order: Order, before: Facts) -> Facts | None:
+        """Nothing: what the program has got is known to the program's own side, by MTLSKIT_ROTATION."""
+        return None
 
     async def fetch(self, order: Order, receipt: Facts) -> Delivery | None:
         """What the program has printed. Raises `IdentityError` if it cannot be read."""

@@ -29,6 +29,10 @@ class CsrIssuer:
         """Where the request lies; it was written with the key."""
         return {"request": str(order.pending / "client.csr")}
 
+    async def find(self, order: Order, before: Facts) -> Facts | None:
+        """Nothing: nobody has got a certificate but by `fetch`."""
+        return None
+
     async def fetch(self, order: Order, receipt: Facts) -> Delivery | None:
         """The certificate, once it was brought. Raises `IdentityError` if it cannot be read."""
         answer = order.pending / _ANSWER

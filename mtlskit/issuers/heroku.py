@@ -1,9 +1,9 @@
 """Issuer `heroku`: the data API makes key and certificate, and hands both out.
 
 A certificate is made by one call that takes nothing and cannot be repeated safely, so the ids that exist are written
-down before it. A rotation that was killed in the middle looks for what is new since then, and takes it as its own. Of
-several that are new, made by other hosts at the same time, it takes the oldest, and remembers that it may not be its
-own: such a one is never revoked by itself.
+down before it. A rotation that was killed in the middle looks for what is new since then, and takes the oldest of it.
+Another host may have made that one, so it is remembered that it may not be ours: such a one is never revoked by itself,
+because that would end it at once wherever it is used.
 
 How the API is reached is not this module's business: `CertificateApi` is the part of it that is needed.
 """
@@ -16,12 +16,11 @@ from datetime import datetime
 from typing import Protocol
 
 from mtlskit.errors import Code, RotationError
-from mtlskit.issuers.base import Delivery, Facts, Order
+from mtlskit.issuers.base import Delivery, Facts, Order, Withdrawn
 
 __all__ = ["CertificateApi", "HerokuIssuer", "RemoteCertificate"]
 
 _READY = "ready"
-_COMING = frozenset({"pending", ""})
 _ENDING = frozenset({"disabling", "disabled"})
 
 
@@ -61,32 +60,43 @@ class HerokuIssuer:
     def __init__(self, addon: str, api: CertificateApi) -> None:
         self._addon = addon
         self._api = api
+        self._untried = ""
+        """The rotation whose survey we have just made: nothing has been asked for since."""
 
     async def survey(self, order: Order) -> Facts:
         """The ids that exist."""
-        return {"ids": sorted(each.id for each in await self._api.list())}
+        ids = sorted(each.id for each in await self._api.list())
+        self._untried = order.rotation
+        return {"ids": ids}
 
     async def request(self, order: Order, before: Facts) -> Facts:
         """Make a certificate, or find the one that an earlier try has made. Its id is the receipt."""
-        known = set(before.get("ids", ()))
-        new = [each for each in await self._api.list() if each.id not in known and each.status not in _ENDING]
-        if new:
-            chosen = min(new, key=lambda each: (each.created_at, each.id))
-            return {"id": chosen.id, "surely_ours": len(new) == 1}
+        untried, self._untried = self._untried, ""
+        if untried != order.rotation and (found := await self.find(order, before)) is not None:
+            return found
         return {"id": (await self._api.create()).id, "surely_ours": True}
 
+    async def find(self, order: Order, before: Facts) -> Facts | None:
+        """The oldest of what was not there before."""
+        known = set(before.get("ids", ()))
+        new = [each for each in await self._api.list() if each.id not in known and each.status not in _ENDING]
+        if not new:
+            return None
+        oldest = min(new, key=lambda each: (each.created_at, each.id))
+        return {"id": oldest.id, "surely_ours": False}
+
     async def fetch(self, order: Order, receipt: Facts) -> Delivery | None:
-        """Key and chain, once they are ready. Raises `RotationError` (ISSUER_FAILED) if there will be none."""
+        """Key and chain, once they are ready. Raises `RotationError` (ISSUER_FAILED); `Withdrawn` if it is disabled."""
         id = str(receipt["id"])  # noqa: A001 - the API's word
         found = await self._api.get(id)
         if found is None or found.status in _ENDING:
-            raise RotationError(
+            raise Withdrawn(
                 Code.ISSUER_FAILED,
                 f"{order.identity}: certificate {id} of {self._addon} was disabled before it was fetched",
-                f"begin anew: mtlskit certs rotate {order.identity} --fresh",
+                f"begin anew: mtlskit certs rotate {order.identity}",
             )
         if found.private_key is None or found.certificate_with_chain is None:
-            if found.status in _COMING or found.status != _READY:
+            if found.status != _READY:
                 return None
             raise RotationError(
                 Code.ISSUER_FAILED,

@@ -24,6 +24,8 @@ MAX_OUTPUT = 1024 * 1024
 
 _SAID = 4096
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+_LET_GO = 10.0  # seconds from SIGKILL on: a disk that hangs keeps a process from ending, and must not keep us as well
+_LAST_WORDS = 1.0  # seconds to wait for the end of the error stream, when the program has ended
 _SHOWN_LINES = 5
 
 
@@ -60,11 +62,15 @@ async def run_program(
     except (OSError, ValueError) as exc:  # ValueError: a null character in an argument
         raise ProgramFailed(f"{name}: cannot be run: {getattr(exc, 'strerror', None) or exc}") from exc
     outcome = _Outcome()
+    done = False
     try:
         with trio.move_on_after(seconds) as limit:
             await _converse(process, stdin, outcome)
+            done = not outcome.too_much
     finally:
-        await _end(process)
+        if not done:
+            await _end(process)
+        await _close(process)
     if limit.cancelled_caught:
         raise ProgramFailed(f"{name}: not done within {seconds:g} s{outcome.told}")
     if outcome.too_much:
@@ -93,11 +99,15 @@ class _Outcome:
 async def _converse(process: trio.Process, stdin: bytes, outcome: _Outcome) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_feed, process, stdin)
-        nursery.start_soon(_keep_end, process, outcome)
+        heard = trio.Event()
+        nursery.start_soon(_keep_end, process, outcome, heard)
         await _collect(process, outcome)
         if not outcome.too_much:
             await process.wait()
-        # A child of the program's that outlives it may hold the error stream open: nobody waits for that one.
+            # Its last words may still be on their way to us. A child that outlives it may hold the error stream open,
+            # too: nobody waits for that one.
+            with trio.move_on_after(_LAST_WORDS):
+                await heard.wait()
         nursery.cancel_scope.cancel()
 
 
@@ -120,24 +130,28 @@ async def _collect(process: trio.Process, outcome: _Outcome) -> None:
             return
 
 
-async def _keep_end(process: trio.Process, outcome: _Outcome) -> None:
-    if process.stderr is None:
-        return
-    async for chunk in process.stderr:
-        outcome.stderr += chunk
-        del outcome.stderr[:-_SAID]
+async def _keep_end(process: trio.Process, outcome: _Outcome, heard: trio.Event) -> None:
+    if process.stderr is not None:
+        async for chunk in process.stderr:
+            outcome.stderr += chunk
+            del outcome.stderr[:-_SAID]
+    heard.set()
 
 
 async def _end(process: trio.Process) -> None:
-    """See to it that the program has ended, and those that it started with it."""
+    """See to it that the program ends, and those that it started with it, also where it has ended before them."""
     with trio.CancelScope(shield=True):
-        if process.returncode is None:
-            _signal(process, signal.SIGTERM)
-            with trio.move_on_after(_GRACE):
-                await process.wait()
-        if process.returncode is None:
-            _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+        _signal(process, signal.SIGTERM)
+        with trio.move_on_after(_GRACE):
             await process.wait()
+        # Also when it has ended: a child of its may have taken no notice.
+        _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+        with trio.move_on_after(_LET_GO):
+            await process.wait()
+
+
+async def _close(process: trio.Process) -> None:
+    with trio.CancelScope(shield=True):
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 await stream.aclose()

@@ -113,7 +113,7 @@ class RotationFailed(_OfIdentity):
 
     def sentence(self) -> str:
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{self.identity}: not rotated, failed at {self.step}: {self.reason} [{self.code}]{hint}"
+        return f"{self.identity}: the rotation failed at {self.step}: {self.reason} [{self.code}]{hint}"
 
 
 @dataclass(frozen=True, kw_only=True)

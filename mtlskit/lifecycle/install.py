@@ -17,13 +17,17 @@ from collections.abc import Sequence
 
 import trio
 
+from mtlskit.config.values import TunnelConfig
 from mtlskit.errors import Code, MtlskitError, RotationError, StoreError
 from mtlskit.lifecycle.hooks import run_hook
 from mtlskit.lifecycle.prove import Proof, files_of, prove_tunnel
 from mtlskit.lifecycle.work import Done, StillWaiting, Work
 from mtlskit.store.identities import Version
 
-__all__ = ["after_switch", "before_switch", "drain", "prove", "revoke", "switch", "tell"]
+__all__ = ["CANNOT_REVOKE", "after_switch", "before_switch", "drain", "prove", "revoke", "switch", "tell"]
+
+CANNOT_REVOKE = frozenset({Code.ROTATION_REFUSED, Code.CA_UNKNOWN_SERIAL})
+"""What an issuer says that will never revoke this certificate; asking it again would only fail again."""
 
 _DRAIN_PAUSE = 1.0  # seconds between two looks at the sessions that are left
 
@@ -47,18 +51,24 @@ async def prove(work: Work) -> Done:
     if not target.tunnels:
         return Done("no tunnel uses it, so there is nothing to prove", {"skipped": True})
     version, now = _new(work), work.tools.clock()
-    found: list[Sequence[Proof]] = []
+    found: dict[str, Sequence[Proof] | MtlskitError] = {}
 
-    async def one(number: int) -> None:
-        tunnel = target.tunnels[number]
-        found.append(await prove_tunnel(tunnel, files_of(tunnel.identity, version), now=now))
+    async def one(tunnel: TunnelConfig) -> None:
+        try:
+            found[tunnel.name] = await prove_tunnel(tunnel, files_of(tunnel.identity, version), now=now)
+        except MtlskitError as exc:  # the pair cannot even be loaded: most often for all tunnels alike
+            found[tunnel.name] = exc
 
-    async with trio.open_nursery(strict_exception_groups=False) as nursery:
-        for number in range(len(target.tunnels)):
-            nursery.start_soon(one, number)
-    for proofs in found:
+    async with trio.open_nursery() as nursery:
+        for tunnel in target.tunnels:
+            nursery.start_soon(one, tunnel)
+    proved: list[Proof] = []
+    for tunnel in target.tunnels:
+        proofs = found[tunnel.name]
+        if isinstance(proofs, MtlskitError):
+            raise proofs
         _judge(work, proofs)
-    proved = [proof for proofs in found for proof in proofs if proof.error is None]
+        proved += [proof for proof in proofs if proof.error is None]
     told = "proved: " + "; ".join(f"{proof.endpoint} {proof.answer}" for proof in proved)
     return Done(told, {"proofs": [[proof.tunnel, proof.endpoint, proof.answer] for proof in proved]})
 
@@ -153,6 +163,10 @@ async def revoke(work: Work) -> Done:
     if not begun.get("old_made_here"):
         work.note(f"the old certificate {old} is not revoked: this store did not ask for it, so others may use it")
         return Done(facts={"owed": False})
+    kind, theirs = str(work.target.identity.issuer.kind), str(begun.get("old_issuer", ""))
+    if theirs and theirs != kind:
+        work.note(f"the old certificate {old} is not revoked: it came from {theirs}, and the issuer is {kind} now")
+        return Done(facts={"owed": False})
     remote_id = begun.get("old_remote_id")
     if work.rotation.facts("drain").get("left") != 0:
         work.note(f"the old certificate {old} is not revoked yet: sessions may still use it; the next run looks again")
@@ -160,7 +174,7 @@ async def revoke(work: Work) -> Done:
     try:
         told = await work.tools.issuer.revoke(old, remote_id, now=work.tools.clock())
     except MtlskitError as exc:
-        if exc.code is not Code.ROTATION_REFUSED:
+        if exc.code not in CANNOT_REVOKE:
             raise
         work.note(f"the old certificate is not revoked: {exc.sentence}; {exc.hint}")
         return Done(facts={"owed": False})

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mtlskit.config.values import IdentityConfig
-from mtlskit.errors import Code, ConfigError, IdentityError, StoreError
-from mtlskit.issuers.base import Delivery
+from mtlskit.errors import Code, ConfigError, IdentityError
+from mtlskit.issuers.base import Delivery, Withdrawn
 from mtlskit.lifecycle.work import REQUEST, Done, UselessRotation, Work
 from mtlskit.net.files import read_private
 from mtlskit.pki.certificates import spki_sha256, subject_text
@@ -30,17 +30,10 @@ async def make_key(work: Work) -> Done:
     """Our own key, and a request for it; what a killed run has made of them is kept."""
     if work.tools.issuer.makes_key or work.wanted.material is not None:
         return Done()
-    identity, folder = work.target.identity, work.pending
+    identity = work.target.identity
     wishes = _wishes(identity)
     passphrase = passphrase_of(identity)
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StoreError(
-            Code.STORE_UNUSABLE,
-            f"{folder}: cannot be made: {exc.strerror or exc}",
-            f"see `ls -ld {work.target.stored.folder}`",
-        ) from exc
+    folder = work.target.stored.make_pending(work.rotation.id)
     path = folder / KEY
     if not path.exists():
         made = generate_key(KeyType(identity.issuer.key_type))
@@ -73,10 +66,15 @@ async def stage(work: Work) -> Done:
     target = work.target
     if (made := target.stored.version_of(work.rotation.id)) is None:
         delivery = await _delivery(work)
+        passphrase = passphrase_of(target.identity)
+        ours = read_private(work.pending / KEY, "private key") if delivery.key_pem is None else None
         try:
-            checked = _checked(work, delivery)
+            checked = _checked(work, delivery, ours, passphrase)
         except IdentityError as exc:
-            raise UselessRotation(_wrong(target.identity, exc)) from exc
+            wrong = _wrong(target.identity, exc)
+            if exc.code is Code.CERTIFICATE_NOT_YET_VALID:
+                raise wrong from exc  # time will mend it, or whoever sets this host's clock
+            raise UselessRotation(wrong) from exc
         for note in (*delivery.notes, *checked.pair.warnings):
             work.note(note)
         facts = _facts(work, checked.pair, delivery)
@@ -98,26 +96,26 @@ async def _delivery(work: Work) -> Delivery:
     if (given := work.wanted.material) is not None:
         return Delivery(given.cert_pem, given.key_pem, given.root_pem, ours=False)
     issuer, receipt = work.tools.issuer, work.rotation.facts("request").get("receipt", {})
-    while (delivery := await issuer.fetch(work.order(), receipt)) is None:
-        await work.pause(issuer.pause, issuer.waiting_for(work.order(), receipt))
+    try:
+        while (delivery := await issuer.fetch(work.order(), receipt)) is None:
+            await work.pause(issuer.pause, issuer.waiting_for(work.order(), receipt))
+    except Withdrawn as exc:
+        raise UselessRotation(exc) from exc
     return delivery
 
 
-def _checked(work: Work, delivery: Delivery) -> _Checked:
-    """The pair, good from now on. Raises IdentityError if it is none."""
-    identity = work.target.identity
-    passphrase = passphrase_of(identity)
-    where = f"the certificate from {identity.issuer.kind}"
-    ours = delivery.key_pem is None
-    key_path = work.pending / KEY
-    key_pem = read_private(key_path, "private key") if delivery.key_pem is None else delivery.key_pem
+def _checked(work: Work, delivery: Delivery, ours: bytes | None, passphrase: bytes | None) -> _Checked:
+    """The pair, good from now on; `ours` is our own key, if we made it. Raises IdentityError if it is none."""
+    kind = work.target.identity.issuer.kind
+    key_pem = ours or delivery.key_pem or b""
     pair = check_pair(
         delivery.cert_pem,
         key_pem,
         now=work.tools.clock(),
-        cert_source=where,
-        key_source=str(key_path) if ours else f"the key from {identity.issuer.kind}",
+        cert_source=f"the certificate from {kind}",
+        key_source=str(work.pending / KEY) if ours else f"the key from {kind}",
         passphrase=passphrase,
+        strict=True,
     )
     return _Checked(pair, key_pem if ours else private_key_pem(pair.key, passphrase))
 

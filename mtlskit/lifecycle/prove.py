@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,7 +18,7 @@ import trio
 from cryptography.x509.oid import NameOID
 
 from mtlskit.config.values import Endpoint, IdentityConfig, Negotiation, TunnelConfig, TunnelKind
-from mtlskit.errors import MtlskitError, UpstreamError, UpstreamRefusedUs, UpstreamUntrusted
+from mtlskit.errors import Code, MtlskitError, UpstreamError, UpstreamRefusedUs, UpstreamTimeout, UpstreamUntrusted
 from mtlskit.net.dial import POSTGRES_ALPN, Dialler, Upstream
 from mtlskit.net.faults import closed_early, tcp_fault, tls_fault
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
@@ -25,6 +26,7 @@ from mtlskit.store.identities import Version
 from mtlskit.wire.postgres.login import (
     AuthenticationAccepted,
     AuthenticationRequested,
+    ChannelBinding,
     LoginFinished,
     MechanismsOffered,
     ServerLogin,
@@ -46,10 +48,17 @@ class Proof:
     answer: str
     """What it said, for people; empty where it could not be asked."""
     error: MtlskitError | None = None
+    shaken: bool = False
+    """The TLS handshake was done."""
 
     @property
     def refused(self) -> bool:
-        """It has said no to the certificate, or is not who it should be; not merely out of reach."""
+        """It has said no to the certificate, or is not who it should be; not merely out of reach.
+
+        Who ends the connection after the handshake is taken to refuse: an alert that says so may be lost on its way.
+        """
+        if self.shaken:
+            return self.error is not None and not isinstance(self.error, UpstreamTimeout)
         return isinstance(self.error, UpstreamRefusedUs | UpstreamUntrusted)
 
 
@@ -84,24 +93,38 @@ async def prove_tunnel(tunnel: TunnelConfig, identity: IdentityConfig, *, now: d
 async def _prove_endpoint(tunnel: TunnelConfig, endpoint: Endpoint, snapshot: IdentitySnapshot) -> Proof:
     patience = tunnel.timeouts.dial
     dialler = Dialler(tunnel.kind, (endpoint,), tunnel.negotiation, tunnel.pins, patience)
+    shaken = False
     try:
         upstream = await dialler.dial(snapshot)
+        shaken = True
         try:
-            with trio.fail_after(patience):
-                answer = await _answer(tunnel.kind, upstream, snapshot)
-        except trio.TooSlowError:
-            answer = ""
-        except ssl.SSLError as exc:
-            raise tls_fault(str(upstream.route), exc, tunnel.verify) from exc
-        except OSError as exc:
-            raise tcp_fault(str(upstream.route), exc) from exc
+            answer = await _heard(tunnel, upstream, snapshot)
         finally:
             upstream.tls.close()
-        if not answer:
-            raise closed_early(str(upstream.route), "or said nothing for too long, after the TLS handshake,")
     except UpstreamError as exc:
-        return Proof(tunnel.name, str(endpoint), "", exc)
-    return Proof(tunnel.name, str(endpoint), answer)
+        return Proof(tunnel.name, str(endpoint), "", exc, shaken)
+    return Proof(tunnel.name, str(endpoint), answer, shaken=shaken)
+
+
+async def _heard(tunnel: TunnelConfig, upstream: Upstream, snapshot: IdentitySnapshot) -> str:
+    """What the server said after the handshake. Raises UpstreamError."""
+    where, patience = str(upstream.route), tunnel.timeouts.dial
+    try:
+        with trio.fail_after(patience):
+            answer = await _answer(tunnel.kind, upstream, snapshot)
+    except trio.TooSlowError as exc:
+        raise UpstreamTimeout(
+            Code.TLS_TIMEOUT,
+            f"{where} said nothing for {patience:.3g} s after the TLS handshake",
+            "the server or something before it accepts connections but does not answer: look at its load and its log",
+        ) from exc
+    except ssl.SSLError as exc:
+        raise tls_fault(where, exc, tunnel.verify) from exc
+    except OSError as exc:
+        raise tcp_fault(where, exc) from exc
+    if not answer:
+        raise closed_early(where, "after the TLS handshake")
+    return answer
 
 
 async def _answer(kind: TunnelKind, upstream: Upstream, snapshot: IdentitySnapshot) -> str:
@@ -114,8 +137,12 @@ async def _answer(kind: TunnelKind, upstream: Upstream, snapshot: IdentitySnapsh
 
 
 async def _postgres_answer(upstream: Upstream, user: str) -> str:
-    await upstream.tls.send_all(startup_message({"user": user, "database": user, "application_name": "mtlskit proof"}))
-    login = ServerLogin()
+    # A server that refuses us has closed by then, and the alert that says why waits to be read.
+    with suppress(OSError):
+        await upstream.tls.send_all(
+            startup_message({"user": user, "database": user, "application_name": "mtlskit proof"})
+        )
+    login = ServerLogin(ChannelBinding.KEEP)  # what it offers is not judged here
     while True:
         data = await upstream.tls.receive_some()
         if not data:

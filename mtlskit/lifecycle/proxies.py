@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mtlskit.control.client import reload_of, running, status_of
-from mtlskit.errors import Code, ControlError, RotationError
+from mtlskit.control.client import Running, reload_of, running, status_of
+from mtlskit.control.places import Place, check_folder
+from mtlskit.errors import Code, ConfigError, ControlError, RotationError
 
 __all__ = ["ControlledProxies", "Proxies"]
 
@@ -29,24 +30,24 @@ class Proxies(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class _Server:
-    """A proxy, and which of its tunnels are concerned."""
-
-    pid: int
-    tunnels: tuple[Mapping[str, Any], ...]
-
-
 class ControlledProxies:
-    """Those that keep their control sockets in `folder`."""
+    """Those that keep their control sockets in `place`, if nobody else can put sockets there."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, place: Place) -> None:
+        self._place = place
 
     async def serve(self, identity: str, cert: Path, serial: str) -> str:
         """As `Proxies.serve`."""
         told: list[str] = []
-        for proxy in await running(self._folder):
+        try:
+            proxies = await self._running()
+        except (ControlError, ConfigError) as exc:
+            raise RotationError(
+                Code.NOT_SERVED,
+                f"{identity}: the running proxies could not be told of the new certificate: {exc.sentence}",
+                exc.hint,
+            ) from exc
+        for proxy in proxies:
             try:
                 names = {str(tunnel["name"]) for tunnel in _using(await status_of(proxy), cert)}
                 if not names:
@@ -67,35 +68,56 @@ class ControlledProxies:
     async def sessions(self, cert: Path, serial: str) -> int | None:
         """As `Proxies.sessions`."""
         count = 0
-        for proxy in await running(self._folder):
+        try:
+            proxies = await self._running()
+        except (ControlError, ConfigError):
+            return None
+        for proxy in proxies:
             try:
                 tunnels = _using(await status_of(proxy), cert)
             except ControlError as exc:
                 if exc.code is Code.CTL_NO_PROXY:
                     continue  # it has ended, and its sessions with it
                 return None
-            count += sum(int(tunnel.get("sessions_by_serial", {}).get(serial, 0)) for tunnel in tunnels)
+            for tunnel in tunnels:
+                if "sessions_by_serial" not in tunnel:
+                    return None
+                by_serial = tunnel["sessions_by_serial"]
+                # Clients that are still logging in are in no serial's count, and may use the old certificate too.
+                unknown = int(tunnel.get("sessions", 0)) - sum(by_serial.values())
+                count += int(by_serial.get(serial, 0)) + max(0, unknown)
         return count
+
+    async def _running(self) -> list[Running]:
+        check_folder(self._place)
+        return await running(self._place.folder)
 
 
 def _using(status: Mapping[str, Any], cert: Path) -> Sequence[Mapping[str, Any]]:
     """The tunnels of a proxy that load their certificate from `cert`."""
-    wanted = str(cert.absolute())
+    wanted = _place(cert.absolute())
     return [
         tunnel
         for tunnel in status.get("tunnels", ())
-        if tunnel.get("identity") and str(tunnel["identity"].get("cert")) == wanted
+        if tunnel.get("identity") and _place(Path(str(tunnel["identity"].get("cert")))) == wanted
     ]
 
 
+def _place(cert: Path) -> tuple[str, str, str]:
+    """A path of the store, NAME/current/client.crt, however its folder is spelled; `current` is not followed."""
+    return os.path.realpath(cert.parent.parent), cert.parent.name, cert.name
+
+
 def _check(identity: str, pid: int, answer: Mapping[str, Any], names: set[str], serial: str) -> None:
-    for tunnel in answer.get("tunnels", ()):
-        if tunnel.get("name") not in names or (tunnel.get("ok") and tunnel.get("serial") == serial):
+    found = {str(tunnel.get("name")): tunnel for tunnel in answer.get("tunnels", ())}
+    for name in sorted(names):
+        tunnel = found.get(name, {})
+        if tunnel.get("ok") and tunnel.get("serial") == serial:
             continue
         error = tunnel.get("error") or {}
         reason = error.get("reason") or f"it serves serial {tunnel.get('serial')} instead of {serial}"
         raise RotationError(
             Code.NOT_SERVED,
-            f"{identity}: tunnel {tunnel.get('name')} of the proxy {pid} does not serve the new certificate: {reason}",
+            f"{identity}: tunnel {name} of the proxy {pid} does not serve the new certificate: {reason}",
             error.get("hint") or "see `mtlskit status`; the next run of the rotation looks again",
         )

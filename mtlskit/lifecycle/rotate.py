@@ -31,11 +31,12 @@ from mtlskit.lifecycle.events import (
     RotationWaits,
 )
 from mtlskit.lifecycle.hooks import run_hook
+from mtlskit.lifecycle.install import CANNOT_REVOKE
 from mtlskit.lifecycle.target import PATIENCE, Outcome, Result, Target, Tools, Wanted
 from mtlskit.lifecycle.work import Step, StillWaiting, UselessRotation, Work
 from mtlskit.store.audit import write_audit
-from mtlskit.store.identities import Version
-from mtlskit.store.journal import ABANDONED, BEGUN, DONE, REVOKED, Journal, Rotation
+from mtlskit.store.identities import KEY, Version
+from mtlskit.store.journal import ABANDONED, BEGUN, DONE, REVOKE, REVOKED, Journal, Rotation
 from mtlskit.store.lock import FileLock
 
 __all__ = ["STEPS", "rotate"]
@@ -83,12 +84,13 @@ class _Run:
     async def go(self) -> Outcome:
         stored = self.target.stored
         stored.prepare()
-        before = stored.current()
+        before = self.journal.finished()
         async with _locked(self.target, self.tools):
             current = stored.current()
-            if current is not None and (before is None or current.number != before.number):
+            if current is not None and self._done_by_another(before):
                 return self._nothing(current, "another process has just done it")
-            await self._pay_owed()
+            if self.journal.unfinished() is None:
+                await self._pay_owed()  # otherwise at its end: its hooks may carry the new pair to other hosts
             if current is not None and self._fine(current):
                 return self._nothing(current, "it is not due")
             rotation = await self._rotation(current)
@@ -140,6 +142,7 @@ class _Run:
                 )
                 self.tools.emit(event)
         self.step = "end"
+        await self._pay_owed()
         return self._finish(work)
 
     def _finish(self, work: Work) -> Outcome:
@@ -198,6 +201,13 @@ class _Run:
 
     # Which rotation it is.
 
+    def _done_by_another(self, before: str) -> bool:
+        """Whether somebody else has finished a rotation since we looked, and nothing was brought by hand.
+
+        By what is finished, not by `current`: whoever comes between another's switch and its end has seen the new one.
+        """
+        return self.wanted.material is None and self.journal.finished() != before and self.journal.unfinished() is None
+
     def _fine(self, current: Version) -> bool:
         """Whether only what is due is to be done, and this is not."""
         if not self.wanted.only_if_due or self.journal.unfinished() is not None:
@@ -225,6 +235,7 @@ class _Run:
             given=self.wanted.material is not None,
             old_version=current.number if current is not None else None,
             old_serial=old.serial if old else "",
+            old_issuer=old.issuer if old else "",
             old_remote_id=old.remote_id if old else None,
             old_made_here=bool(old and old.made_here),
         )
@@ -245,7 +256,8 @@ class _Run:
                 return "what was brought by hand is lost"
             if begun.get("issuer") != str(self.target.identity.issuer.kind):
                 return f"the issuer was {begun.get('issuer')} then"
-            return ""
+            gone = "spki_sha256" in left.facts("key") and not (self.target.stored.pending(left.id) / KEY).is_file()
+            return "its key is gone" if gone else ""
         # A hook that fails for months must not keep its certificate from being renewed.
         due = decision_of(self.target, staged, self.tools.clock()).renew
         return "its certificate is due by now" if due else ""
@@ -258,6 +270,8 @@ class _Run:
         told = ""
         if not in_use and (staged is None or staged.facts.made_here):
             told = await self._take_back(rotation, staged)
+        if in_use:
+            rotation = self._leave_debt(rotation)
         self._audit("rotation abandoned", rotation=rotation.id, reason=why, told=told)
         self.journal.note(rotation, ABANDONED, self.tools.clock(), reason=why, told=told)
         stored.discard_pending(rotation.id)
@@ -270,12 +284,34 @@ class _Run:
             )
         )
 
+    def _leave_debt(self, rotation: Rotation) -> Rotation:
+        """What this rotation has replaced, and was to revoke, is for the next one to revoke."""
+        begun, kind = rotation.facts(BEGUN), str(self.target.identity.issuer.kind)
+        mine = begun.get("old_made_here") and begun.get("old_serial") and begun.get("old_issuer") == kind
+        if not (self.target.identity.revoke_old and mine) or REVOKE in rotation.steps:
+            return rotation
+        debt = {"owed": True, "serial": begun.get("old_serial"), "remote_id": begun.get("old_remote_id")}
+        return self.journal.note(rotation, REVOKE, self.tools.clock(), **debt)
+
     async def _take_back(self, rotation: Rotation, staged: Version | None) -> str:
-        receipt = rotation.facts("request").get("receipt", {})
+        asked = str(rotation.facts(BEGUN).get("issuer"))
+        same = asked == str(self.target.identity.issuer.kind)
+        receipt = rotation.facts("request").get("receipt")
+        try:
+            if receipt is None and staged is None and same and "survey" in rotation.steps:
+                work = Work(self.target, self.tools, self.wanted, rotation, None)
+                receipt = await self.tools.issuer.find(work.order(), rotation.facts("survey").get("found", {}))
+        except MtlskitError as exc:
+            return f"whether it has got a certificate is not known: {exc.sentence}"
+        receipt = receipt or {}
         serial = staged.facts.serial if staged is not None else str(receipt.get("serial", ""))
         remote_id = staged.facts.remote_id if staged is not None else receipt.get("id")
-        if not (serial or remote_id) or not receipt.get("surely_ours", True):
+        if not (serial or remote_id):
             return ""
+        if not receipt.get("surely_ours", True):
+            return f"its certificate {serial or remote_id} is not revoked: another host may have asked for it"
+        if not same:
+            return f"its certificate {serial or remote_id} is not revoked: that is for {asked} to do"
         try:
             return await self.tools.issuer.revoke(serial, remote_id, now=self.tools.clock())
         except MtlskitError as exc:
@@ -284,6 +320,8 @@ class _Run:
     async def _pay_owed(self) -> None:
         """Revoke what earlier rotations had to leave, once no session uses it."""
         for rotation in self.journal.owed():
+            if self.work is not None and rotation.id == self.work.rotation.id:
+                continue  # it has just looked
             facts = rotation.facts("revoke")
             serial = str(facts.get("serial", ""))
             if await self.tools.proxies.sessions(self.target.identity.cert, serial) != 0:
@@ -291,10 +329,15 @@ class _Run:
             try:
                 told = await self.tools.issuer.revoke(serial, facts.get("remote_id"), now=self.tools.clock())
             except MtlskitError as exc:
-                note = f"the certificate {serial} of an earlier rotation is still not revoked: {exc.sentence}"
+                final = exc.code in CANNOT_REVOKE
+                word = "cannot be" if final else "is still not"
+                note = f"the certificate {serial} of an earlier rotation {word} revoked: {exc.sentence}"
                 self.tools.emit(RotationNoted(identity=self.target.name, note=note))
-                continue
-            self._audit("revoked", serial=serial, told=told)
+                if not final:
+                    continue
+                told = note
+            else:
+                self._audit("revoked", serial=serial, told=told)
             self.journal.note(rotation, REVOKED, self.tools.clock(), told=told)
 
     # Telling.

@@ -6,41 +6,53 @@ from further away and are mended in different places.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socket import AddressFamily
-from typing import Any, TypeAlias
+from typing import Any
 
 import trio
 
 from mtlskit.config.values import Endpoint
 from mtlskit.net.faults import dns_fault, tcp_fault
+from mtlskit.net.names import Address, Names
 
 __all__ = ["connect_tcp"]
-
-_Address: TypeAlias = tuple[AddressFamily, Any]
-"""As getaddrinfo(3) gives it: a link-local one of IPv6 has its interface in it (RFC 4007 section 11)."""
 
 _EYEBALLS_DELAY = 0.25
 """Seconds before the next address is tried beside the first (RFC 8305 section 5)."""
 
 
 async def connect_tcp(
-    host: str, port: int, endpoint: Endpoint, on_resolved: Callable[[], None]
+    host: str, port: int, endpoint: Endpoint, names: Names, on_resolved: Callable[[], None]
 ) -> trio.socket.SocketType:
     """Connect to the first address of `host` that takes us; `on_resolved` is called when the addresses are known.
 
     `endpoint` is what the errors name. Raises UpstreamUnreachable, UpstreamTimeout or UpstreamLost; has no deadline.
     """
     try:
-        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+        addresses = await names.addresses(host, port)
     except OSError as exc:
         raise dns_fault(endpoint.host, exc) from exc
     on_resolved()
-    addresses = _alternating([(family, sockaddr) for family, *_, sockaddr in found])
+    try:
+        if len(addresses) == 1:
+            # As most names have it; a race of one would be a tenth of the CPU that a new session costs.
+            return await open_socket(*addresses[0])
+        return await _race(addresses)
+    except OSError as exc:
+        names.forget(host, port)
+        raise tcp_fault(str(endpoint), exc) from exc
+    except trio.Cancelled:  # nobody answers there
+        names.forget(host, port)
+        raise
+
+
+async def _race(addresses: Sequence[Address]) -> trio.socket.SocketType:
+    """The first of several to connect. Raises the OSError of the first that refused, if all do."""
     race = _Race()
     try:
         async with trio.open_nursery() as nursery:
-            for address in addresses:
+            for address in _alternating(addresses):
                 lost = trio.Event()
                 nursery.start_soon(race.run, address, lost, nursery.cancel_scope)
                 with trio.move_on_after(_EYEBALLS_DELAY):
@@ -50,7 +62,7 @@ async def connect_tcp(
             race.winner.close()
         raise
     if race.winner is None:
-        raise tcp_fault(str(endpoint), race.failures[0])
+        raise race.failures[0]
     return race.winner
 
 
@@ -61,7 +73,7 @@ class _Race:
         self.winner: trio.socket.SocketType | None = None
         self.failures: list[OSError] = []
 
-    async def run(self, address: _Address, lost: trio.Event, scope: trio.CancelScope) -> None:
+    async def run(self, address: Address, lost: trio.Event, scope: trio.CancelScope) -> None:
         try:
             sock = await open_socket(*address)
         except OSError as exc:
@@ -90,11 +102,11 @@ async def open_socket(family: AddressFamily, sockaddr: Any) -> trio.socket.Socke
     return sock
 
 
-def _alternating(addresses: list[_Address]) -> list[_Address]:
+def _alternating(addresses: Sequence[Address]) -> list[Address]:
     """In the resolver's order, but the first of the other family second: one family may lead nowhere altogether."""
-    addresses = list(dict.fromkeys(addresses))
-    other = next((address for address in addresses if address[0] != addresses[0][0]), None)
+    ordered = list(addresses)
+    other = next((address for address in ordered if address[0] != ordered[0][0]), None)
     if other is not None:
-        addresses.remove(other)
-        addresses.insert(1, other)
-    return addresses
+        ordered.remove(other)
+        ordered.insert(1, other)
+    return ordered

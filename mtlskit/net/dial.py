@@ -11,7 +11,7 @@ import errno
 import ssl
 from base64 import b64encode
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 import trio
@@ -30,6 +30,7 @@ from mtlskit.errors import (
 from mtlskit.net.connect import connect_tcp
 from mtlskit.net.faults import closed_early, dns_fault, tcp_fault, tls_fault
 from mtlskit.net.identity import IdentitySnapshot
+from mtlskit.net.names import Names
 from mtlskit.net.presented import presented
 from mtlskit.net.sockets import tune
 from mtlskit.net.tls import TlsConnection, TlsEngine
@@ -79,6 +80,8 @@ class Dialler:
     negotiation: Negotiation
     pins: tuple[bytes, ...]
     timeout: float
+    names: Names = field(default_factory=Names, repr=False, compare=False)
+    """What the endpoints' names have led to a moment ago."""
 
     async def dial(self, identity: IdentitySnapshot) -> Upstream:
         """Connect to the first endpoint that takes us. Raises UpstreamError within `timeout` seconds."""
@@ -125,7 +128,7 @@ class Dialler:
     async def _connect(
         self, endpoint: Endpoint, identity: IdentitySnapshot, target: Route, progress: _Progress
     ) -> Upstream:
-        sock = await connect_tcp(target.address, target.port, endpoint, progress.resolved)
+        sock = await connect_tcp(target.address, target.port, endpoint, self.names, progress.resolved)
         try:
             route = _route_of(sock, endpoint)
             progress.where = str(route)

@@ -114,14 +114,16 @@ class AuthorityFolder:
             write_file(folder / CERT, authority.cert_pem, mode=PUBLIC, replace=True)
             with _writing(folder):
                 (folder / _UNFINISHED).unlink()
+            flush_folder(folder)  # it must not come back in a power cut: the CA would be made anew, with another key
         flush_folder(folder.parent)
         return cls(folder, authority.certificate, passphrase)
 
     @classmethod
     def open(cls, folder: Path, passphrase: bytes | None = None) -> AuthorityFolder:
         """The CA in `folder`. Raises `IdentityError`: CA_FOLDER_MISSING, FILE_UNREADABLE, those of the reader."""
-        if (folder / _UNFINISHED).exists():
-            raise _no_ca(folder, "holds a CA that was only half made")
+        with suppress(PermissionError):  # of the folder: the read that follows says so
+            if (folder / _UNFINISHED).exists():
+                raise _no_ca(folder, "holds a CA that was only half made")
         path = folder / CERT
         return cls(folder, load_certificates(_read(path, folder), source=str(path))[0], passphrase)
 

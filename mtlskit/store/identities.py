@@ -151,8 +151,13 @@ class StoredIdentity:
         self.folder = folder
 
     def prepare(self) -> None:
-        """Make the folders, private from the start. Raises `StoreError` (STORE_UNUSABLE)."""
+        """Make the folders, private from the start.
+
+        Raises `StoreError` (STORE_UNUSABLE), also where they are another user's: as root one could write to them, but
+        whoever runs the proxy could not read the new key then, nor add to the journal.
+        """
         self._make((self.folder.parent, self.folder, self.folder / _VERSIONS))
+        self._refuse_foreign()
 
     @property
     def lock_path(self) -> Path:
@@ -188,7 +193,16 @@ class StoredIdentity:
 
     def version_of(self, rotation: str) -> Version | None:
         """The version that a rotation made, if it came that far."""
-        return next((version for version in reversed(self.versions()) if version.facts.rotation == rotation), None)
+        for number in reversed(self._numbers()):
+            try:
+                version = self._version(number)
+            except StoreError as exc:
+                if exc.code is not Code.STORE_DAMAGED:
+                    raise
+                continue  # one that is damaged must not keep the others from being replaced
+            if version.facts.rotation == rotation:
+                return version
+        return None
 
     def stage(self, material: Material, facts: VersionFacts) -> Version:
         """Add a version; `current` stays what it is. The same rotation's version is found and not made twice.
@@ -271,6 +285,21 @@ class StoredIdentity:
             except OSError as exc:
                 raise _unusable(folder, "made", exc) from exc
 
+    def _refuse_foreign(self) -> None:
+        if not hasattr(os, "geteuid"):
+            return
+        try:
+            owner = self.folder.stat().st_uid
+        except OSError as exc:
+            raise _unusable(self.folder, "looked at", exc) from exc
+        if owner != os.geteuid():
+            raise StoreError(
+                Code.STORE_UNUSABLE,
+                f"{self.folder}: belongs to the user with the id {owner}, who could not read what the one with the id"
+                f" {os.geteuid()} adds to it",
+                f"run it as that user: sudo -u '#{owner}' mtlskit …",
+            )
+
     def _current_number(self) -> int | None:
         path = self.folder / CURRENT
         try:
@@ -279,7 +308,8 @@ class StoredIdentity:
             except OSError as exc:
                 if exc.errno != errno.EINVAL and os.name != "nt":
                     raise
-                text = path.read_bytes()[:64]  # no link: a file that points
+                with path.open("rb") as file:  # no link: a file that points
+                    text = file.read(64)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -345,7 +375,7 @@ def _read_facts(path: Path) -> VersionFacts:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FACTS)
     except FileNotFoundError as exc:
-        raise _damaged(path.parent, "is not there or not whole", "restore it from a backup, or issue anew") from exc
+        raise _damaged(path.parent, "is not there or not whole", _remedy(path)) from exc
     except OSError as exc:
         raise _unusable(path, "read", exc) from exc
     try:
@@ -353,11 +383,22 @@ def _read_facts(path: Path) -> VersionFacts:
         known = {each.name for each in fields(VersionFacts)}
         facts = VersionFacts(**{name: value for name, value in found.items() if name in known})
     except (ValueError, TypeError, AttributeError, RecursionError) as exc:
-        raise _damaged(path, "is not what was written there", "restore it from a backup, or issue anew") from exc
-    texts = (facts.issuer, facts.serial, facts.subject, facts.not_before, facts.not_after, facts.rotation)
-    if not all(isinstance(text, str) for text in texts):
-        raise _damaged(path, "is not what was written there", "restore it from a backup, or issue anew")
+        raise _damaged(path, "is not what was written there", _remedy(path)) from exc
+    texts = asdict(facts)
+    remote_id, made_here = texts.pop("remote_id"), texts.pop("made_here")
+    known_types = isinstance(remote_id, str | None) and isinstance(made_here, bool)
+    if not known_types or not all(isinstance(text, str) for text in texts.values()):
+        raise _damaged(path, "is not what was written there", _remedy(path))
     return facts
+
+
+def _remedy(facts: Path) -> str:
+    folder = facts.parent
+    identity = folder.parent.parent
+    return (
+        f"restore it from a backup; or remove {folder}, and {identity / CURRENT} if it points there, then:"
+        f" mtlskit certs rotate {identity.name}"
+    )
 
 
 def _damaged(path: Path, what: str, hint: str) -> StoreError:

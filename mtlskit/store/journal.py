@@ -69,6 +69,10 @@ class Journal:
         rotations = self.rotations()
         return rotations[-1] if rotations and rotations[-1].open else None
 
+    def finished(self) -> str:
+        """The id of the last rotation that came to its end; empty where there is none. Raises `StoreError`."""
+        return next((each.id for each in reversed(self.rotations()) if DONE in each.steps), "")
+
     def owed(self) -> list[Rotation]:
         """Finished rotations whose old certificate was to be revoked, and could not be yet. Raises `StoreError`."""
         return [each for each in self.rotations() if _owes(each)]

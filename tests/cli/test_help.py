@@ -58,7 +58,7 @@ def _help(*arguments: str, columns: int = 80) -> str:
 def test_the_root_lists_its_commands_and_exit_statuses() -> None:
     shown = _help()
     assert set(re.findall(r"^    (\d+) ", shown, re.MULTILINE)) == EXIT_STATUSES
-    assert all(f"\n  {command} " in shown for command in ("demo", "proxy", "sandbox"))
+    assert all(f"\n  {command} " in shown for command in ("demo", "proxy", "status", "reload", "stop", "sandbox"))
 
 
 def test_the_help_of_proxy_has_examples_signals_and_names_for_values() -> None:
@@ -71,7 +71,7 @@ def test_the_help_of_proxy_has_examples_signals_and_names_for_values() -> None:
         assert f"\n  {line} " in shown
 
 
-@pytest.mark.parametrize("arguments", [(), ("proxy",), ("demo",), ("sandbox",)])
+@pytest.mark.parametrize("arguments", [(), ("proxy",), ("demo",), ("sandbox",), ("status",), ("reload",), ("stop",)])
 def test_help_fits_a_terminal_of_80_columns(arguments: tuple[str, ...]) -> None:
     shown = _help(*arguments)
     assert max(len(line) for line in shown.splitlines()) <= 80

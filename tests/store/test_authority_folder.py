@@ -524,3 +524,16 @@ def test_a_thousand_certificates_are_listed(ca: AuthorityFolder) -> None:
     lines = b"".join(_changed(line, serial=f"{number:x}") for number in range(1, 1001))
     (ca.folder / "ledger.jsonl").write_bytes(lines)
     assert len(ca.entries()) == 1000
+
+
+def test_what_says_that_it_is_unfinished_does_not_come_back_in_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[Path, bool]] = []
+
+    def flush(folder: Path) -> None:
+        flushed.append((folder, (tmp_path / "ca" / "unfinished-ca").exists()))
+
+    monkeypatch.setattr("mtlskit.store.authority_folder.flush_folder", flush)
+    AuthorityFolder.init(tmp_path / "ca", NAME, now=NOW)
+    assert (tmp_path / "ca", False) in flushed

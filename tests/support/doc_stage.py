@@ -60,7 +60,9 @@ class Stage:
         self._names = replacements(sandbox)
         alternatives = "|".join(sorted(map(re.escape, self._names), key=len, reverse=True))
         self._name = re.compile(rf"(?<!\w){'(?:' + alternatives + ')'}(?!\w)")
-        self._environment = clean_environment(folder, PGPASSWORD=self._names["secret"])
+        # A runtime folder of its own: `mtlskit status` of one page must not see the proxies of other tests.
+        more = {"PGPASSWORD": self._names["secret"], "XDG_RUNTIME_DIR": str(folder)}
+        self._environment = clean_environment(folder, **more)
         self._up: dict[str, CommandProcess] = {}
         self._stack = ExitStack()
         for name, key in (("client.crt", "cert"), ("client.key", "key"), ("root.crt", "ca")):
