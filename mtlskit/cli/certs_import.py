@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,43 +67,79 @@ def import_(
     with reported(as_json=as_json or wants_json(log)):
         from dataclasses import replace
 
+        from mtlskit.issuers.csr import bring_answer
+
         emit = progress(log, quiet=quiet)
         loaded = load(config)
         identity = identities_called(loaded, [name])[0]
         target = stored_target(loaded, identity)
         passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_command, passphrase_prompt)
         wanted = wanted_of("imported", wait, timeout, prove=not no_prove, fresh=fresh)
-        if key is None and (pending := None if fresh else _pending_key(target)) is not None:
-            _bring(target, files, pending, passphrase)
+        checked = _read(files, key, ca, passphrase, target, fresh=fresh)
+        if checked.pending is not None:
+            bring_answer(checked.pending, checked.material.cert_pem, checked.material.root_pem)
         else:
-            wanted = replace(wanted, material=_material(files, key, ca, passphrase))
+            wanted = replace(wanted, material=checked.material)
         run_rotations(loaded, [identity], wanted, emit, as_json=as_json, log=log)
 
 
 def _pending_key(target: Target) -> Path | None:
     """The key of the request that waits for an answer."""
+    from mtlskit.config.values import IssuerKind
     from mtlskit.store.identities import KEY
     from mtlskit.store.journal import Journal
 
     left = Journal(target.stored.journal_path).unfinished()
+    if target.identity.issuer.kind not in (IssuerKind.CSR, IssuerKind.COMMAND):
+        return None  # the others fetch what they have signed themselves
     if left is None or "request" not in left.steps or "stage" in left.steps:
         return None
     path = target.stored.pending(left.id) / KEY
     return path if path.exists() else None
 
 
-def _bring(target: Target, files: list[Path], key: Path, passphrase: bytes | None) -> None:
+@dataclass(frozen=True)
+class _Read:
+    material: Material
+    pending: Path | None
+    """The folder of the request that this answers."""
+
+
+def _read(
+    files: list[Path], key: Path | None, ca: Path | None, passphrase: bytes | None, target: Target, *, fresh: bool
+) -> _Read:
+    """The pair, and whether it is the answer to a request of ours: then the key is the one that was made for it.
+
+    Raises `IdentityError`, and `ConfigError` where a pair of its own would make a request useless that a person may be
+    signing.
+    """
     from mtlskit.cli.identities import read_material
-    from mtlskit.issuers.csr import bring_answer
+    from mtlskit.config.values import IssuerKind
+    from mtlskit.errors import Code, ConfigError, IdentityError
     from mtlskit.lifecycle.obtain import passphrase_of
-
-    checked = read_material(files, key, passphrase=passphrase_of(target.identity) or passphrase)
-    bring_answer(key.parent, checked.cert_pem)
-
-
-def _material(files: list[Path], key: Path | None, ca: Path | None, passphrase: bytes | None) -> Material:
-    from mtlskit.cli.identities import read_material
+    from mtlskit.net.files import read_private
+    from mtlskit.pki.keys import load_private_key, public_key_der
     from mtlskit.store.identities import Material
 
-    checked = read_material(files, key, ca=ca, passphrase=passphrase)
-    return Material(checked.cert_pem, checked.key_pem, checked.root_pem)
+    pending = None if fresh else _pending_key(target)
+    try:
+        checked = read_material(files, key, ca=ca, passphrase=passphrase)
+    except IdentityError as exc:
+        if pending is None or key is not None or exc.code is not Code.PEM_WRONG_KIND:
+            raise
+        # No key came along: it is the one that was made for the request.
+        checked = read_material(files, pending, ca=ca, passphrase=passphrase_of(target.identity))
+    material = Material(checked.cert_pem, checked.key_pem, checked.root_pem)
+    if pending is None:
+        return _Read(material, None)
+    secret = passphrase_of(target.identity)
+    ours = load_private_key(read_private(pending, "private key"), source=str(pending), passphrase=secret)
+    if public_key_der(checked.pair.key) == public_key_der(ours):
+        return _Read(material, pending.parent)
+    if target.identity.issuer.kind is IssuerKind.CSR:
+        raise ConfigError(
+            Code.ROTATION_REFUSED,
+            f"{target.name}: a request is waiting to be signed, and this is a pair of its own",
+            f"import the certificate for {pending.with_name('client.csr')}, or say --fresh to give the request up",
+        )
+    return _Read(material, None)

@@ -37,8 +37,7 @@ def revoke(
     with reported(as_json=as_json):
         import trio
 
-        from mtlskit.errors import Code, ConfigError
-        from mtlskit.lifecycle.revoking import find_certificate, revoke_certificate
+        from mtlskit.lifecycle.revoking import find_certificate, refused, revoke_certificate
         from mtlskit.telemetry import silent
 
         loaded = load(config)
@@ -46,16 +45,16 @@ def revoke(
         target, tools = stored_target(loaded, identity), tools_for(loaded, identity, silent)
         known = find_certificate(target, _hexadecimal(serial))
         if known.current and not in_use:
-            raise ConfigError(
-                Code.ROTATION_REFUSED,
-                f"{name}: serial {known.serial} is in use: nothing could connect with it any more",
-                f"replace it first: mtlskit certs rotate {name}; or say --in-use",
-            )
+            raise refused(target, known)
         shared = "" if known.made_here else " This store did not ask for it, so other hosts may use it."
         if not yes and not agreed(f"Revoke serial {known.serial} of {name} for good?{shared}"):
             line("nothing was revoked")
             raise typer.Exit(1)
-        told = trio.run(revoke_certificate, target, tools, known)
+
+        async def work() -> str:
+            return await revoke_certificate(target, tools, known.serial, in_use=in_use)
+
+        told = trio.run(work)
         if as_json:
             print_json({"identity": name, "serial": known.serial, "told": told})
         else:

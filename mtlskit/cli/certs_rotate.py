@@ -180,7 +180,8 @@ def run_rotations(
     async def work() -> None:
         for identity in identities:
             try:
-                target, tools = stored_target(config, identity), tools_for(config, identity, emit)
+                target = stored_target(config, identity)
+                tools = tools_for(config, identity, emit, asked=wanted.material is None)
             except MtlskitError as exc:
                 if len(identities) == 1:
                     raise

@@ -64,7 +64,7 @@ def stored_target(config: ProxyConfig, identity: IdentityConfig) -> Target:
 
     if identity.issuer.kind is IssuerKind.FILES:
         raise ConfigError(
-            Code.ROTATION_REFUSED,
+            Code.ISSUER_MISSING,
             f'{identity.name}: issuer = "files" leaves its certificates to somebody else',
             f"put new files in place of {identity.cert} and {identity.key}, which a running proxy loads by itself;"
             f" or name another issuer in [identity.{identity.name}]",
@@ -72,8 +72,19 @@ def stored_target(config: ProxyConfig, identity: IdentityConfig) -> Target:
     return target_of(config, identity)
 
 
-def tools_for(config: ProxyConfig, identity: IdentityConfig, emit: Emit) -> Tools:
-    """What a rotation of `identity` works with. Raises `ConfigError` for an issuer that cannot be had."""
+def _control_folder() -> Path | None:
+    """The folder of control sockets that the variable names, as for `mtlskit proxy` and `mtlskit status`."""
+    from mtlskit.control.places import VARIABLE
+
+    variable = os.environ.get(VARIABLE)
+    return Path(variable) if variable else None
+
+
+def tools_for(config: ProxyConfig, identity: IdentityConfig, emit: Emit, *, asked: bool = True) -> Tools:
+    """What a rotation of `identity` works with; not `asked`: a certificate is brought by hand.
+
+    Raises `ConfigError` for an issuer that cannot be had.
+    """
     from datetime import UTC, datetime
 
     from mtlskit.control.places import control_place
@@ -81,5 +92,5 @@ def tools_for(config: ProxyConfig, identity: IdentityConfig, emit: Emit) -> Tool
     from mtlskit.lifecycle.proxies import ControlledProxies
     from mtlskit.lifecycle.target import Tools
 
-    place = control_place(config.control, os.environ)
-    return Tools(issuer_of(identity), ControlledProxies(place), emit, lambda: datetime.now(UTC))
+    place = control_place(_control_folder() or config.control, os.environ)
+    return Tools(issuer_of(identity, asked=asked), ControlledProxies(place), emit, lambda: datetime.now(UTC))

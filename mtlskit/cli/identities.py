@@ -34,12 +34,12 @@ def files_of(identity: IdentityConfig, *, passphrase: bytes | None = None) -> Id
 
     Raises `IdentityError`.
     """
-    from mtlskit.net.files import read_private, read_public
+    from mtlskit.net.files import read_passphrase_file, read_private, read_public
     from mtlskit.net.identity import resolved
 
     files = resolved(identity)
     if passphrase is None and files.passphrase_file is not None:
-        passphrase = read_private(files.passphrase_file, "passphrase").rstrip(b"\r\n")
+        passphrase = read_passphrase_file(files.passphrase_file)
     return IdentityFiles(
         cert_source=str(identity.cert),
         cert=read_public(files.cert, "client certificate"),

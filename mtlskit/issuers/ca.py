@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from mtlskit.issuers.base import Delivery, Facts, Order
-from mtlskit.net.files import read_private
+from mtlskit.net.files import read_passphrase_file
 from mtlskit.pki.profiles import Profile
 from mtlskit.pki.revocation import Reason
 from mtlskit.store.authority_folder import AuthorityFolder, Signed
@@ -62,7 +62,7 @@ class CaIssuer:
     def _open(self) -> AuthorityFolder:
         passphrase = None
         if self._passphrase_file is not None:
-            passphrase = read_private(self._passphrase_file, "passphrase of the CA").rstrip(b"\r\n")
+            passphrase = read_passphrase_file(self._passphrase_file)
         return AuthorityFolder.open(self._folder, passphrase)
 
     async def _sign(self, order: Order) -> Signed:

@@ -21,13 +21,11 @@ from mtlskit.config.values import TunnelConfig
 from mtlskit.errors import Code, MtlskitError, RotationError, StoreError
 from mtlskit.lifecycle.hooks import run_hook
 from mtlskit.lifecycle.prove import Proof, files_of, prove_tunnel
+from mtlskit.lifecycle.taking_back import revoke_old
 from mtlskit.lifecycle.work import Done, StillWaiting, Work
 from mtlskit.store.identities import Version
 
-__all__ = ["CANNOT_REVOKE", "after_switch", "before_switch", "drain", "prove", "revoke", "switch", "tell"]
-
-CANNOT_REVOKE = frozenset({Code.ROTATION_REFUSED, Code.CA_UNKNOWN_SERIAL})
-"""What an issuer says that will never revoke this certificate; asking it again would only fail again."""
+__all__ = ["after_switch", "before_switch", "drain", "prove", "revoke", "switch", "tell"]
 
 _DRAIN_PAUSE = 1.0  # seconds between two looks at the sessions that are left
 
@@ -55,7 +53,8 @@ async def prove(work: Work) -> Done:
 
     async def one(tunnel: TunnelConfig) -> None:
         try:
-            found[tunnel.name] = await prove_tunnel(tunnel, files_of(tunnel.identity, version), now=now)
+            old = tunnel.identity if work.begun.get("old_serial") else None
+            found[tunnel.name] = await prove_tunnel(tunnel, files_of(tunnel.identity, version), now=now, old=old)
         except MtlskitError as exc:  # the pair cannot even be loaded: most often for all tunnels alike
             found[tunnel.name] = exc
 
@@ -79,7 +78,9 @@ def _judge(work: Work, proofs: Sequence[Proof]) -> None:
         raise _unproved(work, refusal)
     if len(failed) == len(proofs):
         raise _unproved(work, failed[0])
-    for proof in failed:
+    for proof in proofs:
+        if proof.note:
+            work.note(f"tunnel {proof.tunnel}: {proof.note}")
         if proof.error is not None:
             work.note(f"could not be proved at {proof.endpoint}: {proof.error.sentence}")
 
@@ -146,36 +147,15 @@ async def drain(work: Work) -> Done:
         except StillWaiting:
             return Done(f"going on without waiting for {told}", {"left": left})
     if left is None:
-        return Done("a running proxy does not say whether it has sessions of the old certificate", {"left": None})
+        return Done("whether sessions use the old certificate is not known: no proxy tells", {"left": None})
     return Done("no session uses the old certificate", {"left": 0})
 
 
 async def _sessions(work: Work, serial: str) -> int | None:
-    return await work.tools.proxies.sessions(work.target.identity.cert, serial)
+    expected = bool(work.target.tunnels)
+    return await work.tools.proxies.sessions(work.target.identity.cert, serial, expected=expected)
 
 
 async def revoke(work: Work) -> Done:
     """Only with `revoke_old`, only what this store asked for, and only when no session here uses it any more."""
-    begun = work.begun
-    old = str(begun.get("old_serial", ""))
-    if not work.target.identity.revoke_old or not old:
-        return Done()
-    if not begun.get("old_made_here"):
-        work.note(f"the old certificate {old} is not revoked: this store did not ask for it, so others may use it")
-        return Done(facts={"owed": False})
-    kind, theirs = str(work.target.identity.issuer.kind), str(begun.get("old_issuer", ""))
-    if theirs and theirs != kind:
-        work.note(f"the old certificate {old} is not revoked: it came from {theirs}, and the issuer is {kind} now")
-        return Done(facts={"owed": False})
-    remote_id = begun.get("old_remote_id")
-    if work.rotation.facts("drain").get("left") != 0:
-        work.note(f"the old certificate {old} is not revoked yet: sessions may still use it; the next run looks again")
-        return Done(facts={"owed": True, "serial": old, "remote_id": remote_id})
-    try:
-        told = await work.tools.issuer.revoke(old, remote_id, now=work.tools.clock())
-    except MtlskitError as exc:
-        if exc.code not in CANNOT_REVOKE:
-            raise
-        work.note(f"the old certificate is not revoked: {exc.sentence}; {exc.hint}")
-        return Done(facts={"owed": False})
-    return Done(f"revoked the old certificate: {told}", {"owed": False, "serial": old})
+    return await revoke_old(work, _new(work).facts.serial)

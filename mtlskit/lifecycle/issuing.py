@@ -11,8 +11,11 @@ from mtlskit.issuers.base import Issuer
 __all__ = ["issuer_of"]
 
 
-def issuer_of(identity: IdentityConfig) -> Issuer:
-    """The issuer. Raises `ConfigError` (CONFIG_NOT_SUPPORTED) for one that there is no client for yet."""
+def issuer_of(identity: IdentityConfig, *, asked: bool = True) -> Issuer:
+    """The issuer; not `asked` for a certificate, where one is brought by hand.
+
+    Raises `ConfigError`: CONFIG_NOT_SUPPORTED for one that there is no client for yet, ISSUER_MISSING.
+    """
     issuer = identity.issuer
     match issuer.kind:
         case IssuerKind.CA:
@@ -27,6 +30,10 @@ def issuer_of(identity: IdentityConfig) -> Issuer:
             from mtlskit.issuers.command import CommandIssuer
 
             return CommandIssuer(issuer.command, issuer.command_timeout)
+        case IssuerKind.HEROKU if not asked:
+            from mtlskit.issuers.csr import CsrIssuer
+
+            return CsrIssuer("heroku")
         case IssuerKind.HEROKU:
             raise ConfigError(
                 Code.CONFIG_NOT_SUPPORTED,
@@ -36,7 +43,7 @@ def issuer_of(identity: IdentityConfig) -> Issuer:
             )
         case IssuerKind.FILES:
             raise ConfigError(
-                Code.ROTATION_REFUSED,
+                Code.ISSUER_MISSING,
                 f'[identity.{identity.name}]: issuer = "files" leaves its certificates to somebody else',
                 "put the new files in place of the old ones: a running proxy loads them by itself; or name an issuer",
             )

@@ -8,15 +8,16 @@ stage    fetch it, check it, and add it to the store
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from mtlskit.config.values import IdentityConfig
 from mtlskit.errors import Code, ConfigError, IdentityError
 from mtlskit.issuers.base import Delivery, Withdrawn
+from mtlskit.lifecycle.taking_back import origin_of
 from mtlskit.lifecycle.work import REQUEST, Done, UselessRotation, Work
-from mtlskit.net.files import read_private
-from mtlskit.pki.certificates import spki_sha256, subject_text
+from mtlskit.net.files import read_passphrase_file, read_private
+from mtlskit.pki.certificates import load_certificates, spki_sha256, subject_text
 from mtlskit.pki.identity import CheckedPair, check_pair
 from mtlskit.pki.keys import KeyType, generate_key, load_private_key, private_key_pem, spki_sha256_of_key
 from mtlskit.pki.requests import Wishes, alternative_name, make_request, subject_name
@@ -72,8 +73,11 @@ async def stage(work: Work) -> Done:
             checked = _checked(work, delivery, ours, passphrase)
         except IdentityError as exc:
             wrong = _wrong(target.identity, exc)
-            if exc.code is Code.CERTIFICATE_NOT_YET_VALID:
-                raise wrong from exc  # time will mend it, or whoever sets this host's clock
+            if exc.code is Code.CERTIFICATE_EXPIRED and _just_asked(work, delivery):
+                hint = "it was issued just now, so this host's clock seems to be ahead: set it (`date -u` shows it)"
+                raise IdentityError(wrong.code, wrong.sentence, hint) from exc
+            if exc.code in _OUR_FAULTS:
+                raise wrong from exc  # time will mend it, or whoever looks after this host
             raise UselessRotation(wrong) from exc
         for note in (*delivery.notes, *checked.pair.warnings):
             work.note(note)
@@ -85,11 +89,25 @@ async def stage(work: Work) -> Done:
     return Done(told, {"version": made.number, "serial": facts.serial, "remote_id": facts.remote_id})
 
 
+_OUR_FAULTS = frozenset({Code.CERTIFICATE_NOT_YET_VALID, Code.KEY_PASSPHRASE_WRONG, Code.KEY_ENCRYPTED})
+"""What says nothing against the certificate: this host's clock is behind, or the passphrase is another one now."""
+
+
 @dataclass(frozen=True)
 class _Checked:
     pair: CheckedPair
-    key_pem: bytes
+    key_pem: bytes = field(repr=False)
     """As it is to be stored."""
+
+
+def _just_asked(work: Work, delivery: Delivery) -> bool:
+    """Whether less time has passed since the request than the certificate lasts: our clock is ahead then."""
+    asked = work.rotation.facts("request").get("time")
+    if not asked:
+        return False
+    leaf = load_certificates(delivery.cert_pem, source="the certificate")[0]
+    life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+    return work.tools.clock() - datetime.fromisoformat(str(asked)) < life
 
 
 async def _delivery(work: Work) -> Delivery:
@@ -133,6 +151,7 @@ def _facts(work: Work, pair: CheckedPair, delivery: Delivery) -> VersionFacts:
         rotation=work.rotation.id,
         remote_id=delivery.remote_id,
         made_here=delivery.ours,
+        origin=origin_of(work.target.identity),
     )
 
 
@@ -153,7 +172,14 @@ def passphrase_of(identity: IdentityConfig) -> bytes | None:
     """The passphrase under which the identity's key is kept, if it has one. Raises IdentityError for its file."""
     if identity.passphrase_file is None:
         return None
-    return read_private(identity.passphrase_file, "passphrase").rstrip(b"\r\n") or None
+    passphrase = read_passphrase_file(identity.passphrase_file)
+    if not passphrase:
+        raise IdentityError(
+            Code.KEY_PASSPHRASE_WRONG,
+            f"{identity.passphrase_file}: the first line is empty, and keys are to be kept under it",
+            f"write the passphrase there, or leave passphrase_file out of [identity.{identity.name}]",
+        )
+    return passphrase
 
 
 def _wrong(identity: IdentityConfig, exc: IdentityError) -> IdentityError:

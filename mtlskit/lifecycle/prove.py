@@ -4,6 +4,10 @@ A server that refuses a client certificate says so in the handshake, or under TL
 is waited for. So a Postgres server is asked for a session, up to its first message: a request for authentication, or
 an error about who may log in, both come after it has taken the certificate. No password is sent. Any other server is
 listened to for a moment: it may say nothing for as long as it likes, but an alert comes at once.
+
+That a server answers proves nothing where it would answer anybody: it may not ask for certificates, or OpenSSL may have
+shown none, because the server takes no signatures of that kind of key. So the same is asked without a certificate, and
+where the answer is the same too, that is said; where the old pair gets another one, the proof has failed.
 """
 
 from __future__ import annotations
@@ -13,12 +17,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import trio
 from cryptography.x509.oid import NameOID
 
 from mtlskit.config.values import Endpoint, IdentityConfig, Negotiation, TunnelConfig, TunnelKind
-from mtlskit.errors import Code, MtlskitError, UpstreamError, UpstreamRefusedUs, UpstreamTimeout, UpstreamUntrusted
+from mtlskit.errors import (
+    Code,
+    IdentityError,
+    MtlskitError,
+    UpstreamError,
+    UpstreamRefusedUs,
+    UpstreamTimeout,
+    UpstreamUntrusted,
+)
 from mtlskit.net.dial import POSTGRES_ALPN, Dialler, Upstream
 from mtlskit.net.faults import closed_early, tcp_fault, tls_fault
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
@@ -50,6 +63,8 @@ class Proof:
     error: MtlskitError | None = None
     shaken: bool = False
     """The TLS handshake was done."""
+    note: str = ""
+    """What keeps the answer from being a proof."""
 
     @property
     def refused(self) -> bool:
@@ -71,18 +86,19 @@ def files_of(identity: IdentityConfig, version: Version) -> IdentityConfig:
     return replace(identity, cert=version.cert, key=version.key, ca=ca)
 
 
-async def prove_tunnel(tunnel: TunnelConfig, identity: IdentityConfig, *, now: datetime) -> Sequence[Proof]:
+async def prove_tunnel(
+    tunnel: TunnelConfig, identity: IdentityConfig, *, now: datetime, old: IdentityConfig | None = None
+) -> Sequence[Proof]:
     """Try the pair of `identity` at every endpoint of a tunnel, all at once, each within the tunnel's dial time.
 
-    Raises IdentityError if the pair cannot even be loaded.
+    `old` is the identity with the pair that is in use, to compare with. Raises IdentityError if the new pair cannot
+    even be loaded.
     """
-    direct = tunnel.kind is TunnelKind.POSTGRES and tunnel.negotiation is Negotiation.DIRECT
-    alpn = (POSTGRES_ALPN,) if direct else ()
-    snapshot = load_snapshot(identity, verify=tunnel.verify, alpn=alpn, now=now)
+    witnesses = _witnesses(tunnel, identity, old, now)
     proofs: dict[Endpoint, Proof] = {}
 
     async def prove(endpoint: Endpoint) -> None:
-        proofs[endpoint] = await _prove_endpoint(tunnel, endpoint, snapshot)
+        proofs[endpoint] = await _prove_endpoint(tunnel, endpoint, witnesses)
 
     async with trio.open_nursery() as nursery:
         for endpoint in tunnel.upstream:
@@ -90,28 +106,93 @@ async def prove_tunnel(tunnel: TunnelConfig, identity: IdentityConfig, *, now: d
     return [proofs[endpoint] for endpoint in tunnel.upstream]
 
 
-async def _prove_endpoint(tunnel: TunnelConfig, endpoint: Endpoint, snapshot: IdentitySnapshot) -> Proof:
-    patience = tunnel.timeouts.dial
-    dialler = Dialler(tunnel.kind, (endpoint,), tunnel.negotiation, tunnel.pins, patience)
-    shaken = False
+@dataclass(frozen=True)
+class _Witnesses:
+    """The new pair, nobody, and the old pair if there is one that can be loaded."""
+
+    new: IdentitySnapshot
+    nobody: IdentitySnapshot
+    old: IdentitySnapshot | None
+
+
+def _witnesses(tunnel: TunnelConfig, identity: IdentityConfig, old: IdentityConfig | None, now: datetime) -> _Witnesses:
+    direct = tunnel.kind is TunnelKind.POSTGRES and tunnel.negotiation is Negotiation.DIRECT
+    load = partial(load_snapshot, verify=tunnel.verify, alpn=(POSTGRES_ALPN,) if direct else (), now=now)
+    before = None
+    if old is not None:
+        with suppress(IdentityError):  # one that has expired is no witness
+            before = load(old)
+    return _Witnesses(load(identity), load(identity, show=False), before)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What a server said once it knew, or could have known, the certificate."""
+
+    text: str
+    refusal: tuple[str, str] | None = None
+    """SQLSTATE and message, where it wants nothing to do with the user; the same twice, the certificate counts for
+    nothing."""
+
+
+async def _prove_endpoint(tunnel: TunnelConfig, endpoint: Endpoint, witnesses: _Witnesses) -> Proof:
+    shaken = trio.Event()
+    user = _user_of(witnesses.new)
     try:
-        upstream = await dialler.dial(snapshot)
-        shaken = True
-        try:
-            answer = await _heard(tunnel, upstream, snapshot)
-        finally:
-            upstream.tls.close()
+        heard = await _ask(tunnel, endpoint, witnesses.new, user, shaken)
+        note = await _doubt(tunnel, endpoint, witnesses, heard, user)
     except UpstreamError as exc:
-        return Proof(tunnel.name, str(endpoint), "", exc, shaken)
-    return Proof(tunnel.name, str(endpoint), answer, shaken=shaken)
+        return Proof(tunnel.name, str(endpoint), "", exc, shaken.is_set())
+    return Proof(tunnel.name, str(endpoint), heard.text, shaken=True, note=note)
 
 
-async def _heard(tunnel: TunnelConfig, upstream: Upstream, snapshot: IdentitySnapshot) -> str:
+async def _doubt(tunnel: TunnelConfig, endpoint: Endpoint, witnesses: _Witnesses, heard: _Heard, user: str) -> str:
+    """What keeps the answer from being a proof: a server that says the same to somebody without a certificate.
+
+    Raises UpstreamRefusedUs where the old pair was told something else.
+    """
+    try:
+        stranger = await _ask(tunnel, endpoint, witnesses.nobody, user)
+    except UpstreamError:
+        return ""  # without a certificate one gets nowhere
+    if stranger.refusal != heard.refusal:
+        return ""
+    if heard.refusal is None:
+        return f"{endpoint} does not insist on a client certificate: that it answers proves nothing about this one"
+    if witnesses.old is not None:
+        before: _Heard | None = None
+        with suppress(UpstreamError):
+            before = await _ask(tunnel, endpoint, witnesses.old, user)
+        if before is not None and before.refusal != heard.refusal:
+            raise UpstreamRefusedUs(
+                Code.TLS_CLIENT_CERTIFICATE_REQUIRED,
+                f"{endpoint} answers as it does without a certificate, and not as it does to the old one:"
+                f" {heard.refusal[1]} ({heard.refusal[0]})",
+                "the server may not take signatures of this kind of key: see key_type, and the server's log",
+            )
+    return f"{endpoint} refuses the user {user} with this certificate and without one: that proves little"
+
+
+async def _ask(
+    tunnel: TunnelConfig, endpoint: Endpoint, snapshot: IdentitySnapshot, user: str, shaken: trio.Event | None = None
+) -> _Heard:
+    """Connect, and hear what the server says. `shaken` is set when the handshake is done. Raises UpstreamError."""
+    dialler = Dialler(tunnel.kind, (endpoint,), tunnel.negotiation, tunnel.pins, tunnel.timeouts.dial)
+    upstream = await dialler.dial(snapshot)
+    if shaken is not None:
+        shaken.set()
+    try:
+        return await _heard(tunnel, upstream, user)
+    finally:
+        upstream.tls.close()
+
+
+async def _heard(tunnel: TunnelConfig, upstream: Upstream, user: str) -> _Heard:
     """What the server said after the handshake. Raises UpstreamError."""
     where, patience = str(upstream.route), tunnel.timeouts.dial
     try:
         with trio.fail_after(patience):
-            answer = await _answer(tunnel.kind, upstream, snapshot)
+            answer = await _answer(tunnel.kind, upstream, user)
     except trio.TooSlowError as exc:
         raise UpstreamTimeout(
             Code.TLS_TIMEOUT,
@@ -122,21 +203,22 @@ async def _heard(tunnel: TunnelConfig, upstream: Upstream, snapshot: IdentitySna
         raise tls_fault(where, exc, tunnel.verify) from exc
     except OSError as exc:
         raise tcp_fault(where, exc) from exc
-    if not answer:
+    if answer is None:
         raise closed_early(where, "after the TLS handshake")
     return answer
 
 
-async def _answer(kind: TunnelKind, upstream: Upstream, snapshot: IdentitySnapshot) -> str:
-    """What the server said after the handshake; empty if it closed the connection."""
+async def _answer(kind: TunnelKind, upstream: Upstream, user: str) -> _Heard | None:
+    """What the server said after the handshake; None if it closed the connection."""
     if kind is TunnelKind.POSTGRES:
-        return await _postgres_answer(upstream, _user_of(snapshot))
+        return await _postgres_answer(upstream, user)
+    taken = _Heard("takes the certificate")
     with trio.move_on_after(_SILENCE):
-        return "takes the certificate" if await upstream.tls.receive_some() else ""
-    return "takes the certificate"
+        return taken if await upstream.tls.receive_some() else None
+    return taken
 
 
-async def _postgres_answer(upstream: Upstream, user: str) -> str:
+async def _postgres_answer(upstream: Upstream, user: str) -> _Heard | None:
     # A server that refuses us has closed by then, and the alert that says why waits to be read.
     with suppress(OSError):
         await upstream.tls.send_all(
@@ -146,20 +228,21 @@ async def _postgres_answer(upstream: Upstream, user: str) -> str:
     while True:
         data = await upstream.tls.receive_some()
         if not data:
-            return ""
+            return None
         _, events = login.receive(data)
         for event in events:
             match event:
                 case AuthenticationRequested():
-                    return "takes the certificate, and asks for authentication"
+                    return _Heard("takes the certificate, and asks for authentication")
                 case AuthenticationAccepted():
-                    return f"takes the certificate, and lets {user} in"
+                    return _Heard(f"takes the certificate, and lets {user} in")
                 case MechanismsOffered(before=mechanisms):
-                    return f"takes the certificate, and asks for {' or '.join(mechanisms)}"
+                    return _Heard(f"takes the certificate, and asks for {' or '.join(mechanisms)}")
                 case LoginFinished(error=error):
                     # The certificate was taken in the handshake: this is about the user that we made up.
-                    said = f": {error.message} ({error.sqlstate})" if error is not None else ""
-                    return f"takes the certificate, and refuses the user {user}{said}"
+                    refusal = ("", "") if error is None else (error.sqlstate, error.message)
+                    said = f": {refusal[1]} ({refusal[0]})" if error is not None else ""
+                    return _Heard(f"takes the certificate, and refuses the user {user}{said}", refusal)
 
 
 def _user_of(snapshot: IdentitySnapshot) -> str:

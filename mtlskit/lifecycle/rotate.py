@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from mtlskit.errors import MtlskitError
+from mtlskit.errors import Code, MtlskitError, StoreError
 from mtlskit.lifecycle import install, obtain
 from mtlskit.lifecycle.due import decision_of
 from mtlskit.lifecycle.events import (
@@ -31,12 +31,12 @@ from mtlskit.lifecycle.events import (
     RotationWaits,
 )
 from mtlskit.lifecycle.hooks import run_hook
-from mtlskit.lifecycle.install import CANNOT_REVOKE
+from mtlskit.lifecycle.taking_back import ABANDONING, current_of, give_up, origin_of, pay_debts, settings_of
 from mtlskit.lifecycle.target import PATIENCE, Outcome, Result, Target, Tools, Wanted
 from mtlskit.lifecycle.work import Step, StillWaiting, UselessRotation, Work
 from mtlskit.store.audit import write_audit
 from mtlskit.store.identities import KEY, Version
-from mtlskit.store.journal import ABANDONED, BEGUN, DONE, REVOKE, REVOKED, Journal, Rotation
+from mtlskit.store.journal import BEGUN, DONE, Journal, Rotation
 from mtlskit.store.lock import FileLock
 
 __all__ = ["STEPS", "rotate"]
@@ -86,13 +86,11 @@ class _Run:
         stored.prepare()
         before = self.journal.finished()
         async with _locked(self.target, self.tools):
-            current = stored.current()
-            if current is not None and self._done_by_another(before):
-                return self._nothing(current, "another process has just done it")
-            if self.journal.unfinished() is None:
-                await self._pay_owed()  # otherwise at its end: its hooks may carry the new pair to other hosts
-            if current is not None and self._fine(current):
-                return self._nothing(current, "it is not due")
+            current = self._current()
+            why = "another process has just done it" if self._done_by_another(before) else ""
+            if current is not None and (why := why or self._fine(current)):
+                await pay_debts(self.target, self.tools, self.journal)
+                return self._nothing(current, why)
             rotation = await self._rotation(current)
             self.work = Work(self.target, self.tools, self.wanted, rotation, self.until)
             try:
@@ -100,7 +98,7 @@ class _Run:
             except StillWaiting as exc:
                 return self._waiting(self.work, str(exc))
             except UselessRotation as exc:
-                await self._abandon(self.work.rotation, exc.error.sentence)
+                await give_up(self.target, self.tools, self.journal, self.work.rotation, exc.error.sentence)
                 raise exc.error from exc
 
     async def failed(self, exc: MtlskitError) -> Outcome:
@@ -130,8 +128,11 @@ class _Run:
     # The way through.
 
     async def _walk(self, work: Work) -> Outcome:
+        resumed = len(work.rotation.steps) > 1
         for step, do in STEPS.items():
-            if step in work.rotation.steps:
+            # What an earlier run has proved, or was told not to, may be long ago: it is proved before the switch.
+            again = step == "prove" and resumed and "switch" not in work.rotation.steps
+            if step in work.rotation.steps and not again:
                 continue
             self.step = step
             done = await do(work)
@@ -142,13 +143,14 @@ class _Run:
                 )
                 self.tools.emit(event)
         self.step = "end"
-        await self._pay_owed()
+        # Here and not before: hooks may carry the new pair to other hosts first.
+        await pay_debts(self.target, self.tools, self.journal, but=work.rotation.id)
         return self._finish(work)
 
     def _finish(self, work: Work) -> Outcome:
         stored = self.target.stored
         made = stored.version_of(work.rotation.id)
-        current = stored.current() if made is None else made
+        current = current_of(self.target) if made is None else made
         version, facts = (current.number, current.facts) if current is not None else (None, None)
         serial, not_after = (facts.serial, facts.not_after) if facts is not None else ("", "")
         self._audit("rotated", version=version, serial=serial, old_serial=self._old_serial, notes=work.notes)
@@ -201,6 +203,16 @@ class _Run:
 
     # Which rotation it is.
 
+    def _current(self) -> Version | None:
+        try:
+            return self.target.stored.current()
+        except StoreError as exc:
+            if exc.code is not Code.STORE_DAMAGED:
+                raise
+            note = f"what is in use is damaged, and is replaced: {exc.sentence}"
+            self.tools.emit(RotationNoted(identity=self.target.name, note=note))
+            return None
+
     def _done_by_another(self, before: str) -> bool:
         """Whether somebody else has finished a rotation since we looked, and nothing was brought by hand.
 
@@ -208,17 +220,17 @@ class _Run:
         """
         return self.wanted.material is None and self.journal.finished() != before and self.journal.unfinished() is None
 
-    def _fine(self, current: Version) -> bool:
-        """Whether only what is due is to be done, and this is not."""
+    def _fine(self, current: Version) -> str:
+        """Why nothing is to be done, where only what is due is to be; empty where something is."""
         if not self.wanted.only_if_due or self.journal.unfinished() is not None:
-            return False
-        return not decision_of(self.target, current, self.tools.clock()).renew
+            return ""
+        return "" if decision_of(self.target, current, self.tools.clock()).renew else "it is not due"
 
     async def _rotation(self, current: Version | None) -> Rotation:
         """The one that was left unfinished, or a new one."""
         left = self.journal.unfinished()
         if left is not None and (why := self._useless(left)):
-            await self._abandon(left, why)
+            await give_up(self.target, self.tools, self.journal, left, why)
             left = None
         self.target.stored.sweep(rotation=left.id if left else "")
         if left is not None:
@@ -232,10 +244,13 @@ class _Run:
             self.tools.clock(),
             reason=self.wanted.reason,
             issuer=kind,
+            origin=origin_of(self.target.identity),
+            settings=settings_of(self.target.identity),
             given=self.wanted.material is not None,
             old_version=current.number if current is not None else None,
             old_serial=old.serial if old else "",
             old_issuer=old.issuer if old else "",
+            old_origin=old.origin if old else "",
             old_remote_id=old.remote_id if old else None,
             old_made_here=bool(old and old.made_here),
         )
@@ -246,6 +261,8 @@ class _Run:
 
     def _useless(self, left: Rotation) -> str:
         """Why an unfinished rotation is not gone on with; empty if it is."""
+        if ABANDONING in left.steps:
+            return str(left.facts(ABANDONING).get("reason"))
         if self.wanted.fresh:
             return "a fresh one was asked for"
         if self.wanted.material is not None:
@@ -256,89 +273,13 @@ class _Run:
                 return "what was brought by hand is lost"
             if begun.get("issuer") != str(self.target.identity.issuer.kind):
                 return f"the issuer was {begun.get('issuer')} then"
+            if begun.get("settings", "") not in ("", settings_of(self.target.identity)):
+                return "the identity's settings have changed since"
             gone = "spki_sha256" in left.facts("key") and not (self.target.stored.pending(left.id) / KEY).is_file()
             return "its key is gone" if gone else ""
         # A hook that fails for months must not keep its certificate from being renewed.
         due = decision_of(self.target, staged, self.tools.clock()).renew
         return "its certificate is due by now" if due else ""
-
-    async def _abandon(self, rotation: Rotation, why: str) -> None:
-        """Give a rotation up; the certificate that it made, and nobody uses, is revoked where that can be."""
-        stored = self.target.stored
-        current, staged = stored.current(), stored.version_of(rotation.id)
-        in_use = current is not None and current.facts.rotation == rotation.id
-        told = ""
-        if not in_use and (staged is None or staged.facts.made_here):
-            told = await self._take_back(rotation, staged)
-        if in_use:
-            rotation = self._leave_debt(rotation)
-        self._audit("rotation abandoned", rotation=rotation.id, reason=why, told=told)
-        self.journal.note(rotation, ABANDONED, self.tools.clock(), reason=why, told=told)
-        stored.discard_pending(rotation.id)
-        if staged is not None and not in_use:
-            stored.remove(staged.number)
-        self.tools.emit(
-            RotationNoted(
-                identity=self.target.name,
-                note=f"rotation {rotation.id} is given up: {why}" + (f"; {told}" if told else ""),
-            )
-        )
-
-    def _leave_debt(self, rotation: Rotation) -> Rotation:
-        """What this rotation has replaced, and was to revoke, is for the next one to revoke."""
-        begun, kind = rotation.facts(BEGUN), str(self.target.identity.issuer.kind)
-        mine = begun.get("old_made_here") and begun.get("old_serial") and begun.get("old_issuer") == kind
-        if not (self.target.identity.revoke_old and mine) or REVOKE in rotation.steps:
-            return rotation
-        debt = {"owed": True, "serial": begun.get("old_serial"), "remote_id": begun.get("old_remote_id")}
-        return self.journal.note(rotation, REVOKE, self.tools.clock(), **debt)
-
-    async def _take_back(self, rotation: Rotation, staged: Version | None) -> str:
-        asked = str(rotation.facts(BEGUN).get("issuer"))
-        same = asked == str(self.target.identity.issuer.kind)
-        receipt = rotation.facts("request").get("receipt")
-        try:
-            if receipt is None and staged is None and same and "survey" in rotation.steps:
-                work = Work(self.target, self.tools, self.wanted, rotation, None)
-                receipt = await self.tools.issuer.find(work.order(), rotation.facts("survey").get("found", {}))
-        except MtlskitError as exc:
-            return f"whether it has got a certificate is not known: {exc.sentence}"
-        receipt = receipt or {}
-        serial = staged.facts.serial if staged is not None else str(receipt.get("serial", ""))
-        remote_id = staged.facts.remote_id if staged is not None else receipt.get("id")
-        if not (serial or remote_id):
-            return ""
-        if not receipt.get("surely_ours", True):
-            return f"its certificate {serial or remote_id} is not revoked: another host may have asked for it"
-        if not same:
-            return f"its certificate {serial or remote_id} is not revoked: that is for {asked} to do"
-        try:
-            return await self.tools.issuer.revoke(serial, remote_id, now=self.tools.clock())
-        except MtlskitError as exc:
-            return f"its certificate {serial or remote_id} is not revoked: {exc.sentence}"
-
-    async def _pay_owed(self) -> None:
-        """Revoke what earlier rotations had to leave, once no session uses it."""
-        for rotation in self.journal.owed():
-            if self.work is not None and rotation.id == self.work.rotation.id:
-                continue  # it has just looked
-            facts = rotation.facts("revoke")
-            serial = str(facts.get("serial", ""))
-            if await self.tools.proxies.sessions(self.target.identity.cert, serial) != 0:
-                continue
-            try:
-                told = await self.tools.issuer.revoke(serial, facts.get("remote_id"), now=self.tools.clock())
-            except MtlskitError as exc:
-                final = exc.code in CANNOT_REVOKE
-                word = "cannot be" if final else "is still not"
-                note = f"the certificate {serial} of an earlier rotation {word} revoked: {exc.sentence}"
-                self.tools.emit(RotationNoted(identity=self.target.name, note=note))
-                if not final:
-                    continue
-                told = note
-            else:
-                self._audit("revoked", serial=serial, told=told)
-            self.journal.note(rotation, REVOKED, self.tools.clock(), told=told)
 
     # Telling.
 

@@ -88,9 +88,10 @@ class _Watcher:
         outcome = await rotate(self._target, self._tools, Wanted("due", only_if_due=True))
         if outcome.result is Result.FAILED:
             return self._after_failure()
+        if self._owes():  # a revocation that waits for sessions to end, or for a CA that cannot
+            return self._after_failure()
         self._failures = 0
-        # Whatever came of it, looking again at once would find things as they are now.
-        return 0.0 if outcome.result is Result.ROTATED and not self._owes() else _LOOK_AGAIN
+        return 0.0 if outcome.result is Result.ROTATED else _LOOK_AGAIN
 
     def _owes(self) -> bool:
         return bool(Journal(self._target.stored.journal_path).owed())

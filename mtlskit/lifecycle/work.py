@@ -53,6 +53,11 @@ class Work:
     until: float | None
     notes: list[str] = field(default_factory=list)
 
+    @classmethod
+    def looking_back(cls, target: Target, tools: Tools, rotation: Rotation) -> Work:
+        """One that nothing more is wanted of than its order."""
+        return cls(target, tools, Wanted("looking back"), rotation, None)
+
     @property
     def pending(self) -> Path:
         """The folder of what this rotation has made and not yet used."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtlskit.errors import Code, IdentityError
 
-__all__ = ["MAX_FILE", "read_private", "read_public"]
+__all__ = ["MAX_FILE", "read_passphrase_file", "read_private", "read_public"]
 
 MAX_FILE = 1 << 20
 """Bytes. A bundle of all of Mozilla's roots is about 220 KiB; a megabyte that is no bundle is a mistake."""
@@ -28,6 +28,14 @@ def read_private(path: Path, what: str) -> bytes:
     Raises IdentityError, as `read_public`, and when the file is readable or writable by others.
     """
     return _read(path, what, private=True)
+
+
+def read_passphrase_file(path: Path) -> bytes:
+    """The first line of a file that holds a passphrase, as OpenSSL's ``file:`` reads it; it may be empty.
+
+    Raises IdentityError, as `read_private`.
+    """
+    return read_private(path, "passphrase").split(b"\n", 1)[0].removesuffix(b"\r")
 
 
 def _read(path: Path, what: str, *, private: bool) -> bytes:

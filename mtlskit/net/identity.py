@@ -22,9 +22,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from mtlskit.config.values import IdentityConfig, Verify, VerifyMode
+from mtlskit.config.values import IdentityConfig, IssuerKind, Verify, VerifyMode
 from mtlskit.errors import Code, IdentityError
-from mtlskit.net.files import read_private, read_public
+from mtlskit.net.files import read_passphrase_file, read_private, read_public
 from mtlskit.pki.certificates import certificates_pem, subject_text
 from mtlskit.pki.identity import CheckedPair, anchor_warnings, check_anchors, check_pair
 from mtlskit.pki.keys import private_key_pem
@@ -89,17 +89,25 @@ def trust_of(config: IdentityConfig, *, now: datetime) -> Trust:
 
 
 def load_snapshot(
-    config: IdentityConfig, *, verify: Verify, alpn: tuple[str, ...] = (), now: datetime | None = None
+    config: IdentityConfig,
+    *,
+    verify: Verify,
+    alpn: tuple[str, ...] = (),
+    now: datetime | None = None,
+    show: bool = True,
 ) -> IdentitySnapshot:
     """Read the identity's files once, check them, and make the context. Blocks on the disk for milliseconds.
 
+    Without `show`, the context shows no certificate: what a server makes of a stranger is to be seen.
     Raises IdentityError, naming the file.
     """
     now = now or datetime.now(UTC)
     files = resolved(config)
     pair = _pair(config, files, now)
     trust = _trust(config, files, now)
-    context = _context(pair, trust.anchors_pem, verify, alpn, source=config.cert)
+    context = _context(trust.anchors_pem, verify, alpn, source=config.cert)
+    if show:
+        _show(context, pair, source=config.cert)
     return IdentitySnapshot(config.name, pair, context, verify, pair.warnings + trust.warnings, trust.told)
 
 
@@ -108,7 +116,7 @@ def _pair(config: IdentityConfig, files: IdentityConfig, now: datetime) -> Check
     cert_pem, key_pem = _read_pair(files.cert, files.key)
     passphrase = None
     if files.passphrase_file is not None:
-        passphrase = read_private(files.passphrase_file, "passphrase").rstrip(b"\r\n")
+        passphrase = read_passphrase_file(files.passphrase_file)
     return check_pair(
         cert_pem, key_pem, now=now, cert_source=str(config.cert), key_source=str(config.key), passphrase=passphrase
     )
@@ -146,12 +154,19 @@ def _told_anchors(source: str, anchors: tuple[x509.Certificate, ...]) -> str:
 def resolved(config: IdentityConfig) -> IdentityConfig:
     """The same files, with the links of the certificate's folder followed once for all that are said to lie in it.
 
-    Otherwise a `current` that is switched while we read would give files of two versions.
+    Otherwise a `current` that is switched while we read would give files of two versions. Raises IdentityError
+    (NOTHING_STORED) for an identity of the store that has none yet.
     """
     folder = config.cert.parent
     try:
         target = resolve_current(folder)
-    except (OSError, RuntimeError, ValueError):  # RuntimeError: a loop of links, before Python 3.13
+    except (OSError, RuntimeError, ValueError) as exc:  # RuntimeError: a loop of links, before Python 3.13
+        if isinstance(exc, FileNotFoundError) and config.issuer.kind is not IssuerKind.FILES:
+            raise IdentityError(
+                Code.NOTHING_STORED,
+                f"{config.name}: no certificate has been issued yet: there is no {folder}",
+                f"mtlskit certs issue {config.name}",
+            ) from exc
         return config  # the read that follows says what is wrong, with the path that the user wrote
     if target == folder.absolute():
         return config
@@ -184,9 +199,7 @@ def _read_pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
     return cert_pem, key_pem
 
 
-def _context(
-    pair: CheckedPair, anchors_pem: str | None, verify: Verify, alpn: tuple[str, ...], *, source: Path
-) -> ssl.SSLContext:
+def _context(anchors_pem: str | None, verify: Verify, alpn: tuple[str, ...], *, source: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -207,6 +220,11 @@ def _context(
             f'{source}: verify = "{verify}" needs a CA file of its own',
             'name it with `ca = "…"` (or --ca); with the system\'s roots any public certificate would pass',
         )
+    return context
+
+
+def _show(context: ssl.SSLContext, pair: CheckedPair, *, source: Path) -> None:
+    """Let the context show the certificate to servers that ask for one."""
     try:
         with _key_material(pair) as (path, password):
             context.load_cert_chain(path, password=password)
@@ -223,7 +241,6 @@ def _context(
             f"{source}: the key cannot be handed to OpenSSL: {exc.strerror or exc}",
             "look at the limits of this process (`ulimit -n`) and at the room in the temporary folder",
         ) from exc
-    return context
 
 
 def _load_anchors(context: ssl.SSLContext, anchors_pem: str, source: Path) -> None:

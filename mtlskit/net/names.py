@@ -1,8 +1,8 @@
 """What names have led to a moment ago, so that a burst of connections asks the resolver once.
 
-getaddrinfo(3) blocks, so each lookup takes a thread, and reads its configuration anew: for a name in /etc/hosts that was
+getaddrinfo(3) blocks, so each lookup takes a thread, and it reads its configuration anew: even for a name in /etc/hosts
 a tenth of the CPU of a new session. Resolvers keep an answer for as long as its record says, which is seconds or
-minutes; the one second here comes on top, and ends at once when an address does not take us.
+minutes; the one second here comes on top, and ends at once when no address takes us.
 """
 
 from __future__ import annotations

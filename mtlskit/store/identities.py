@@ -23,6 +23,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -83,6 +84,8 @@ class VersionFacts:
     """What the issuer calls the certificate, where it has a name for it."""
     made_here: bool = False
     """We asked for it, and may revoke it."""
+    origin: str = ""
+    """Of which add-on, where that is the issuer."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +156,11 @@ class StoredIdentity:
     def prepare(self) -> None:
         """Make the folders, private from the start.
 
-        Raises `StoreError` (STORE_UNUSABLE), also where they are another user's: as root one could write to them, but
-        whoever runs the proxy could not read the new key then, nor add to the journal.
+        Raises `StoreError` (STORE_UNUSABLE), also where others may write to them, or where they are another user's: if
+        root wrote to them, whoever runs the proxy could then neither read the new key nor add to the journal.
         """
         self._make((self.folder.parent, self.folder, self.folder / _VERSIONS))
-        self._refuse_foreign()
+        self._refuse_others()
 
     @property
     def lock_path(self) -> Path:
@@ -233,8 +236,9 @@ class StoredIdentity:
 
     def switch(self, version: Version) -> None:
         """Let `current` mean `version`, in one step. Raises `StoreError` (STORE_UNUSABLE); the old one stays then."""
-        if self._current_number() == version.number:
-            return
+        with suppress(StoreError):  # what cannot be followed is replaced
+            if self._current_number() == version.number:
+                return
         pointer = f"{_VERSIONS}/{version.folder.name}"
         current = self.folder / CURRENT
         try:
@@ -256,7 +260,10 @@ class StoredIdentity:
         _remove_where(
             self.folder, lambda name: name.startswith(f".{CURRENT}.") or (name[0] == "." and name.endswith(".tmp"))
         )
-        current, numbers = self._current_number(), self._numbers()
+        try:
+            current, numbers = self._current_number(), self._numbers()
+        except StoreError:
+            return  # which of them is in use is not known
         for number in numbers[: max(0, len(numbers) - keep)]:
             if number != current:
                 self.remove(number)
@@ -285,14 +292,21 @@ class StoredIdentity:
             except OSError as exc:
                 raise _unusable(folder, "made", exc) from exc
 
-    def _refuse_foreign(self) -> None:
+    def _refuse_others(self) -> None:
         if not hasattr(os, "geteuid"):
             return
         try:
-            owner = self.folder.stat().st_uid
+            above, found = self.folder.parent.stat(), self.folder.lstat()
         except OSError as exc:
             raise _unusable(self.folder, "looked at", exc) from exc
-        if owner != os.geteuid():
+        for folder, status in ((self.folder.parent, above), (self.folder, found)):
+            if status.st_mode & 0o022 or not stat.S_ISDIR(status.st_mode):
+                raise StoreError(
+                    Code.STORE_UNUSABLE,
+                    f"{folder}: others could change what lies in it (mode {stat.S_IMODE(status.st_mode):04o})",
+                    f"make it a folder of your own: chmod 700 {folder}",
+                )
+        if (owner := found.st_uid) != os.geteuid():
             raise StoreError(
                 Code.STORE_UNUSABLE,
                 f"{self.folder}: belongs to the user with the id {owner}, who could not read what the one with the id"

@@ -125,7 +125,7 @@ class Lab:
         place = Place(self.new_folder(), free_port(), upstream, port, self.pki, warm, log)
         with running(contender, place) as pid:
             parameters = {way: _through(place.port, _ROLES[way]) for way in contender.users}
-            yield Route(contender.name, Door(place.port), parameters, pid)
+            yield Route(contender.name, Door(place.port), parameters, pid, contender.poll(place, pid))
 
     def new_folder(self) -> Path:
         """An empty folder that is gone at the end."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench import procfs
-from tests.bench.contenders import Contender, Place
+from tests.bench.contenders import Contender, Place, Poll
 from tests.bench.errors import BenchError
 from tests.bench.wire import Door
 
@@ -33,6 +33,8 @@ class Route:
     parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     pid: int | None = None
     """The contender's process; None where there is no contender."""
+    poll: Poll | None = None
+    """How the contender is asked for its state, where it can be."""
 
     def cpu(self) -> float:
         """CPU time that the contender's processes have used until now, in seconds. 0 where there is none."""

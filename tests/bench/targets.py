@@ -93,7 +93,7 @@ def _latency() -> Iterator[Target]:
         yield Target(f"first row at 50 ms, burst of {burst}", figure, (DIRECT,), 0.65, 0.55, warm=True)
     for way, figure in fairness.BESIDE.items():
         yield Target(f"p99 of 30 sessions beside COPY {way}", figure, fairness.ALONE, 3.0, 1.5)
-    yield Target("echo p99 beside 200 handshakes/s", handshakes.BESIDE, handshakes.ALONE, 5.0, 2.0)
+    yield Target("echo p99 beside 200 handshakes/s and status polls", handshakes.BESIDE, handshakes.ALONE, 5.0, 2.0)
 
 
 def _cost() -> Iterator[Target]:

@@ -31,7 +31,7 @@ _FIGURES = {
     "first-row": 6,
     "idle": 4,
     "fairness": 8,
-    "handshakes": 3,
+    "handshakes": 4,
     "startup": 2,
 }
 # What may be nothing at all: an idle proxy has no CPU time, few connections may fit into memory that was there, and

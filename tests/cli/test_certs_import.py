@@ -168,7 +168,7 @@ class TestRevoke:
 
     def test_the_current_one_only_when_it_is_meant(self, run: Run, serials: tuple[str, str]) -> None:
         _, now = serials
-        assert "is in use" in run("certs", "revoke", "reporting", "--serial", now, "--yes", status=2).stderr
+        assert "is in use" in run("certs", "revoke", "reporting", "--serial", now, "--yes", status=1).stderr
         run("certs", "revoke", "reporting", "--serial", now, "--in-use", "--yes")
         assert now in revoked()
 
@@ -187,3 +187,36 @@ class TestRevoke:
         serial = current().facts.serial
         refused = run("certs", "revoke", "reporting", "--serial", serial, "--in-use", "--yes", status=1)
         assert "ask whoever runs the CA" in refused.stderr
+
+
+def test_herokus_bundle_is_brought_by_hand_for_now(run: Run) -> None:
+    cert, key = own_pair(run)
+    configure("heroku", 'addon = "postgresql-curved-12345"')
+    done = outcome(run("certs", "import", "reporting", cert, "--key", key, "--ca", "ca/ca.crt", "--json"))
+    assert done["result"] == "rotated"
+    assert current().root is not None
+
+
+def test_a_pair_of_its_own_does_not_take_the_place_of_a_request_by_mistake(run: Run) -> None:
+    run("certs", "rotate", "reporting", status=3)
+    waiting = request()
+    cert, key = own_pair(run)
+    refused = run("certs", "import", "reporting", cert, "--key", key, status=2)
+    assert "a request is waiting" in refused.stderr
+    assert request() == waiting
+    run("certs", "import", "reporting", sign(run, waiting), "--ca", "ca/ca.crt")
+    assert current().root is not None
+    run("certs", "rotate", "reporting", status=3)
+    run("certs", "import", "reporting", cert, "--key", key, "--fresh")
+    assert current().facts.subject == "CN=own"
+
+
+def test_the_certificate_in_use_brought_again_is_not_revoked(run: Run) -> None:
+    configure("ca", 'ca_dir = "ca"\nrevoke_old = true')
+    run("certs", "issue", "reporting")
+    now = current()
+    done = outcome(run("certs", "import", "reporting", str(now.cert), "--key", str(now.key), "--json"))
+    assert done["old_serial"] == done["serial"] == now.facts.serial
+    assert now.facts.serial not in revoked()
+    refused = run("certs", "revoke", "reporting", "--serial", now.facts.serial, "--yes", status=1)
+    assert "in use" in refused.stderr

@@ -209,9 +209,13 @@ def test_a_damaged_store_holds_up_no_other(run: Run, tmp_path: Path) -> None:
     (tmp_path / "identities" / "reporting" / "current").unlink()
     (tmp_path / "identities" / "reporting" / "current").write_text("elsewhere")
     (tmp_path / "identities" / "second" / "current").unlink()
+    (tmp_path / "identities" / "reporting" / "journal.jsonl").write_text("elsewhere\n")
     [first, second] = outcomes(run("rotate", "--due", "--json"), 1)
     assert (first["identity"], first["error"]["code"]) == ("reporting", "MTLS-ROT-003")
     assert (second["identity"], second["result"]) == ("second", "rotated")
+    (tmp_path / "identities" / "reporting" / "journal.jsonl").unlink()
+    [first] = outcomes(run("rotate", "--due", "--json"))
+    assert first["result"] == "rotated", "a `current` that leads nowhere is replaced"
 
 
 def test_several_of_which_one_has_no_issuer_yet(run: Run) -> None:
@@ -245,13 +249,13 @@ def test_a_proof_that_fails(run: Run, tmp_path: Path) -> None:
         (("rotate", "reporting", "--all"), ("exclude each other",)),
         (("rotate", "--due", "--all"), ("exclude each other",)),
         (("rotate", "reportin"), ("MTLS-CFG-009", "did you mean reporting?")),
-        (("rotate", "reporting", "elsewhere"), ("MTLS-ROT-011", 'issuer = "files"')),
+        (("rotate", "reporting", "elsewhere"), ("MTLS-ROT-006", 'issuer = "files"')),
         (("rotate", "reporting", "--wait", "--timeout", "soon"), ("--timeout",)),
         (("rotate", "reporting", "--log", "xml"), ("--log xml",)),
         (("rotate", "reporting", "--config", "none.toml"), ("MTLS-CFG-001",)),
         (("issue",), ("NAME",)),
         (("issue", "nobody"), ("MTLS-CFG-009",)),
-        (("issue", "elsewhere"), ("MTLS-ROT-011",)),
+        (("issue", "elsewhere"), ("MTLS-ROT-006",)),
     ],
 )
 def test_wrong_usage(run: Run, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:

@@ -36,7 +36,7 @@ def test_the_keys_of_sandbox_json_are_all_documented(sandbox: dict[str, Any]) ->
 
 def test_the_variables_of_sandbox_env_are_all_documented(sandbox: dict[str, Any]) -> None:
     section = page("reference/sandbox.md").partition("## `sandbox.env`")[2].partition("\n## ")[0]
-    exports = Path(sandbox["pki"]["ca"]).parents[1] / "sandbox.env"
+    exports = Path(sandbox["pki"]["ca"]).parents[2] / "sandbox.env"
     variables = set(re.findall(r"^export (\w+)=", exports.read_text(encoding="utf-8"), re.MULTILINE))
     assert {cell.strip("`") for cell in first_column(section)} - {"Variable", "---"} == variables
 
@@ -44,7 +44,7 @@ def test_the_variables_of_sandbox_env_are_all_documented(sandbox: dict[str, Any]
 def test_the_files_of_a_sandbox_are_all_documented(sandbox: dict[str, Any]) -> None:
     section = page("reference/sandbox.md").partition("## The folder")[2].partition("\n## ")[0]
     named = {path.rstrip("/") for cell in first_column(section) for path in re.findall(r"`([^`]+)`", cell)}
-    space = Path(sandbox["pki"]["ca"]).parents[1]
+    space = Path(sandbox["pki"]["ca"]).parents[2]
     found = {str(path.relative_to(space)) for folder in (space, space / "pki") for path in folder.iterdir()}
     found = {re.sub(r"^software-.*", "software-VERSION", name) for name in found} - {"pki"}
     # Copied only where the server's user cannot reach the installed programs.

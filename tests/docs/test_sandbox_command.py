@@ -104,7 +104,7 @@ def through_a_tunnel(runner: Runner, folder: Path, sql: str) -> str:
 
 
 def test_a_second_sandbox_in_the_same_folder_is_refused(scratch: Path, sandbox: dict[str, Any]) -> None:
-    space = Path(sandbox["pki"]["ca"]).parents[1]
+    space = Path(sandbox["pki"]["ca"]).parents[2]
     ourselves = Runner("ourselves", ("mtlskit",))
     second = shell(ourselves, scratch, f"mtlskit sandbox --dir {shlex.quote(str(space))}")
     assert second.returncode == 1

@@ -48,6 +48,9 @@ class Ca:
             raise RotationError(Code.ISSUER_FAILED, "the CA is down", "wait")
         return {}
 
+    async def find(self, order: Order, before: Facts) -> Facts | None:
+        return None
+
     async def fetch(self, order: Order, receipt: Facts) -> Delivery | None:
         if self.busy:
             self.busy -= 1
@@ -73,7 +76,7 @@ class NoProxies:
     async def serve(self, identity: str, cert: Path, serial: str) -> str:
         return "no running proxy uses it"
 
-    async def sessions(self, cert: Path, serial: str) -> int | None:
+    async def sessions(self, cert: Path, serial: str, *, expected: bool) -> int | None:
         return 0 if self.left is None else self.left.get(serial, 0)
 
 

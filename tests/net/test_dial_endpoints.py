@@ -86,8 +86,10 @@ class _Names(trio.abc.HostnameResolver):
 
     def __init__(self, known: dict[str, list[str] | None]) -> None:
         self._known = known
+        self.asked = 0
 
     async def getaddrinfo(self, host: Any, port: Any, *_: Any, **__: Any) -> Any:
+        self.asked += 1
         addresses = self._known.get(host.decode(), [])
         if addresses is None:
             await trio.sleep_forever()
@@ -128,3 +130,14 @@ async def test_the_second_address_of_a_name(pki: Pki) -> None:
         route = await echoes(dialler, snapshot(pki, verify=CA))
         assert str(route) == f"db.invalid:{port} (127.0.0.2)"
         assert {route.address for route in await dialler.resolve()} == {"127.0.0.1", "127.0.0.2"}
+
+
+async def test_a_burst_of_connections_asks_for_the_name_once(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlskit.net.names.FRESH", 3600.0)  # however slow this host is
+    names = _Names({"db.invalid": ["127.0.0.1"]})
+    trio.socket.set_custom_hostname_resolver(names)
+    with listening(answering(b"S", echoing(server_context(pki)))) as port:
+        dialler = dialler_for(port, host="db.invalid")
+        for _ in range(3):
+            await echoes(dialler, snapshot(pki, verify=CA))
+    assert names.asked == 1

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mtlskit.net.presented import Presented, presented
+from mtlskit.net.presented import presented
 from mtlskit.pki.authority import Authority
 from tests.support.x509_builder import make_certificate
 

@@ -13,7 +13,7 @@ from mtlskit.errors import Code, RotationError
 from mtlskit.issuers.heroku import RemoteCertificate
 from mtlskit.pki.authority import Authority
 
-__all__ = ["FakeHeroku", "make_remote", "remote_certificates"]
+__all__ = ["FakeHeroku", "make_remote", "no_answer", "remote_certificates"]
 
 _STATE = "certificates.json"
 

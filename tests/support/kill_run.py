@@ -128,6 +128,7 @@ _IMPORTED = (
     "tests.support.fake_heroku",
 )
 
+
 def _serve() -> None:
     _import_all()
     _build_once()
@@ -238,9 +239,9 @@ def _reach(points: Points, folder: Path) -> None:
 
     usual = issuing.issuer_of
 
-    def issuer_of(identity: IdentityConfig) -> Issuer:
+    def issuer_of(identity: IdentityConfig, *, asked: bool = True) -> Issuer:
         if identity.issuer.kind is not IssuerKind.HEROKU:
-            return usual(identity)
+            return usual(identity, asked=asked)
         api = FakeHeroku(folder / REMOTE, lambda what: points.far_away(what, no_answer), points.not_counted)
         return HerokuIssuer(identity.issuer.addon or "", api)
 

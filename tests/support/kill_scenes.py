@@ -28,12 +28,6 @@ _CONFIG = """
 [identity.reporting]
 revoke_old = {revoke_old}
 {issuer}
-
-[tunnel.reporting]
-identity = "reporting"
-kind = "postgres"
-upstream = "db.example.com"
-listen = "127.0.0.1:0"
 """
 
 # What a company's script may look like: it keeps account of whom it was asked for.

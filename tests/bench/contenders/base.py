@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from tests.services.pki import Pki
 
-__all__ = ["CORES", "MOST_CONNECTIONS", "Contender", "Place", "Upstream"]
+__all__ = ["CORES", "MOST_CONNECTIONS", "Contender", "Place", "Poll", "Upstream"]
 
 CORES = os.cpu_count() or 1
 """Threads or workers where a peer wants a number: one for each core."""
@@ -55,6 +55,20 @@ class Place:
         return self.write("client.pem", self.pki.client.cert.read_text() + self.pki.client.key.read_text())
 
 
+@dataclass(frozen=True)
+class Poll:
+    """How a running contender is asked what it is doing. Each question is a connection, which it ends after its answer.
+
+    Plain values only.
+    """
+
+    path: str
+    """Of its unix socket."""
+    question: str
+    answer: str
+    """What a right answer begins with."""
+
+
 class Contender(ABC):
     """One program. The docstring of each says which settings were chosen, and why."""
 
@@ -75,6 +89,10 @@ class Contender(ABC):
     @abstractmethod
     def command(self, place: Place) -> list[str]:
         """The command that runs it in the foreground, after its files were written."""
+
+    def poll(self, place: Place, pid: int) -> Poll | None:
+        """How its process is asked for its state; None where it is not."""
+        return None
 
     @abstractmethod
     def version(self) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from tests.bench.contenders.base import CORES, MOST_CONNECTIONS, Contender, Place, Upstream
+from tests.bench.contenders.base import CORES, MOST_CONNECTIONS, Contender, Place, Poll, Upstream
 
 __all__ = ["Haproxy", "PlainRelay"]
+
+_STATS = "stats.sock"
 
 _CONFIGURATION = """
 global
     maxconn {most}
     nbthread {cores}
+    stats socket {stats} mode 600
 defaults
     mode tcp
     maxconn {most}
@@ -39,12 +42,17 @@ class Haproxy(Contender):
         text = _CONFIGURATION.format(
             most=MOST_CONNECTIONS,
             cores=CORES,
+            stats=place.folder / _STATS,
             port=place.port,
             upstream=place.upstream_port,
             more=self.more(),
             tls=self.tls(place),
         )
         return [self.path() or self.program, "-db", "-f", place.write("haproxy.cfg", text)]
+
+    def poll(self, place: Place, pid: int) -> Poll:
+        """`show info`, the shortest of its reports."""
+        return Poll(str(place.folder / _STATS), "show info\n", "Name: HAProxy")
 
     def more(self) -> str:
         """Further default settings."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench.contenders.base import MOST_CONNECTIONS, Contender, Place, Upstream
+from tests.bench.contenders.base import MOST_CONNECTIONS, Contender, Place, Poll, Upstream
 
 __all__ = ["Mtlskit"]
 
+_CONTROL = "control"
 _KINDS = {Upstream.TLS: "tcp", Upstream.POSTGRES: "postgres"}
 
 _CONFIGURATION = """
@@ -25,8 +26,8 @@ max_connections = {most}
 class Mtlskit(Contender):
     """`kind = "tcp"` or `"postgres"`; all else as it comes, but for room for the connections and `--quiet`.
 
-    Its upstream is given by name, as users do, and it asks for the address at each connection; the peers are given an
-    address, since those that are given a name ask once, when they start.
+    Its upstream is given by name, as users do, and it asks for the address again after each second; the peers are given
+    an address, since those that are given a name ask once, when they start.
 
     The only one before which a PostgreSQL may ask for SCRAM, and the only one that speaks SSLRequest both ways.
     """
@@ -50,7 +51,16 @@ class Mtlskit(Contender):
         if place.warm:
             text += f"warm = {place.warm}\n"
         log = ("--verbose", "--log", "json") if place.log else ("--quiet",)
-        return [sys.executable, "-m", "mtlskit", "proxy", "--config", place.write("mtlskit.toml", text), *log]
+        files = ("--config", place.write("mtlskit.toml", text), "--control", str(place.folder / _CONTROL))
+        return [sys.executable, "-m", "mtlskit", "proxy", *files, *log]
+
+    def poll(self, place: Place, pid: int) -> Poll:
+        """What `mtlskit status` asks, on the control socket."""
+        from mtlskit.control.places import Place as ControlPlace
+        from mtlskit.control.protocol import Request, encode_request
+
+        path = ControlPlace(place.folder / _CONTROL).socket_of(pid)
+        return Poll(str(path), encode_request(Request("status")).decode(), '{"ok": true')
 
     def version(self) -> str:
         """That of the package."""
