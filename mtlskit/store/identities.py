@@ -17,8 +17,6 @@ A version is written under another name, flushed, and given its number by one re
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import re
 import secrets
@@ -26,11 +24,13 @@ import shutil
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from mtlskit.errors import Code, IdentityError, StoreError
-from mtlskit.store.files import PRIVATE, PUBLIC, flush_folder, write_file
+from mtlskit.store.current import CURRENT, VERSIONS, point, read_pointer, resolve_current
+from mtlskit.store.faults import unusable
+from mtlskit.store.files import flush_folder
+from mtlskit.store.versions import CERT, FACTS, KEY, ROOT, Material, Version, VersionFacts, read_facts, write_version
 
 __all__ = [
     "CERT",
@@ -45,85 +45,8 @@ __all__ = [
     "resolve_current",
 ]
 
-CURRENT = "current"
-CERT, KEY, ROOT = "client.crt", "client.key", "root.crt"
-_FACTS = "version.json"
-_VERSIONS = "versions"
 _UNFINISHED = ".new-"
 _NUMBER = re.compile(r"[0-9]{4,9}")
-_POINTER = re.compile(rb"versions/([0-9]{4,9})\n?")
-_LARGEST_FACTS = 64 * 1024
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-
-
-@dataclass(frozen=True)
-class Material:
-    """What becomes a version: chain (leaf first) and key, PEM; and the server's CAs where they came along."""
-
-    cert_pem: bytes
-    key_pem: bytes = field(repr=False)
-    root_pem: bytes | None = None
-
-
-@dataclass(frozen=True)
-class VersionFacts:
-    """What is known of a version without reading its certificate. Times are ISO 8601, UTC."""
-
-    issuer: str
-    serial: str
-    """Lower-case hexadecimal."""
-    subject: str
-    not_before: str
-    not_after: str
-    spki_sha256: str
-    """Hexadecimal."""
-    created_at: str
-    rotation: str = ""
-    """Which rotation made it: one that is repeated finds its own."""
-    remote_id: str | None = None
-    """What the issuer calls the certificate, where it has a name for it."""
-    made_here: bool = False
-    """We asked for it, and may revoke it."""
-    origin: str = ""
-    """Of which add-on, where that is the issuer."""
-
-
-@dataclass(frozen=True)
-class Version:
-    """One version. The paths lead into its own folder, never through `current`."""
-
-    number: int
-    folder: Path
-    facts: VersionFacts
-
-    @property
-    def cert(self) -> Path:
-        """The certificate with its chain."""
-        return self.folder / CERT
-
-    @property
-    def key(self) -> Path:
-        """Its private key."""
-        return self.folder / KEY
-
-    @property
-    def root(self) -> Path | None:
-        """The server's CAs, where they belong to the version."""
-        path = self.folder / ROOT
-        return path if path.exists() else None
-
-
-def resolve_current(folder: Path) -> Path:
-    """The folder that `folder` means now: where it is a link or a file that points, what it points to.
-
-    Raises OSError as `Path.resolve(strict=True)` does, and RuntimeError for a loop of links before Python 3.13.
-    """
-    if folder.name == CURRENT and folder.is_file():
-        with folder.open("rb") as file:
-            pointed = _POINTER.fullmatch(file.read(64))
-        if pointed:
-            folder = folder.parent / _VERSIONS / pointed[1].decode("ascii")
-    return folder.resolve(strict=True)
 
 
 class Store:
@@ -139,7 +62,7 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as exc:
-            raise _unusable(self.root, "read", exc) from exc
+            raise unusable(self.root, "read", exc) from exc
 
     def identity(self, name: str) -> StoredIdentity:
         """The identity called `name`, whether it is there or not."""
@@ -159,7 +82,7 @@ class StoredIdentity:
         Raises `StoreError` (STORE_UNUSABLE), also where others may write to them, or where they are another user's: if
         root wrote to them, whoever runs the proxy could then neither read the new key nor add to the journal.
         """
-        self._make((self.folder.parent, self.folder, self.folder / _VERSIONS))
+        self._make((self.folder.parent, self.folder, self.folder / VERSIONS))
         self._refuse_others()
 
     @property
@@ -216,13 +139,13 @@ class StoredIdentity:
             return made
         self.prepare()
         number = max(self._numbers(), default=0) + 1
-        versions = self.folder / _VERSIONS
+        versions = self.folder / VERSIONS
         unfinished = versions / f"{_UNFINISHED}{secrets.token_hex(4)}"
         target = versions / f"{number:04d}"
         try:
             try:
                 unfinished.mkdir(mode=0o700)
-                _fill(unfinished, material, facts)
+                write_version(unfinished, material, facts)
                 unfinished.rename(target)
             except BaseException:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -231,7 +154,7 @@ class StoredIdentity:
         except IdentityError as exc:  # of write_file, which names the file
             raise StoreError(Code.STORE_UNUSABLE, exc.sentence, exc.hint) from exc
         except OSError as exc:
-            raise _unusable(target, "written", exc) from exc
+            raise unusable(target, "written", exc) from exc
         return Version(number, target, facts)
 
     def switch(self, version: Version) -> None:
@@ -239,15 +162,15 @@ class StoredIdentity:
         with suppress(StoreError):  # what cannot be followed is replaced
             if self._current_number() == version.number:
                 return
-        pointer = f"{_VERSIONS}/{version.folder.name}"
+        pointer = f"{VERSIONS}/{version.folder.name}"
         current = self.folder / CURRENT
         try:
-            _point(current, pointer)
+            point(current, pointer)
             flush_folder(self.folder)
         except IdentityError as exc:
             raise StoreError(Code.STORE_UNUSABLE, exc.sentence, exc.hint) from exc
         except OSError as exc:
-            raise _unusable(current, "switched", exc) from exc
+            raise unusable(current, "switched", exc) from exc
 
     def sweep(self, *, keep: int = 3, rotation: str = "") -> None:
         """Remove what killed processes left, and versions older than the newest `keep`; never `current`.
@@ -255,7 +178,7 @@ class StoredIdentity:
         `rotation` is the one that is going on, whose pending files stay. What cannot be removed stays: it is in
         nobody's way.
         """
-        _remove_where(self.folder / _VERSIONS, lambda name: name.startswith(_UNFINISHED))
+        _remove_where(self.folder / VERSIONS, lambda name: name.startswith(_UNFINISHED))
         _remove_where(self.folder / "pending", lambda name: name != rotation)
         _remove_where(
             self.folder, lambda name: name.startswith(f".{CURRENT}.") or (name[0] == "." and name.endswith(".tmp"))
@@ -270,7 +193,7 @@ class StoredIdentity:
 
     def remove(self, number: int) -> None:
         """Remove a version that is not `current`; what cannot be removed stays."""
-        folder = self.folder / _VERSIONS / f"{number:04d}"
+        folder = self.folder / VERSIONS / f"{number:04d}"
         doomed = folder.with_name(f"{_UNFINISHED}{secrets.token_hex(4)}")
         with suppress(OSError):
             folder.rename(doomed)  # in one step: nobody finds half a version under its number
@@ -290,7 +213,7 @@ class StoredIdentity:
                     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                     flush_folder(folder.parent)
             except OSError as exc:
-                raise _unusable(folder, "made", exc) from exc
+                raise unusable(folder, "made", exc) from exc
 
     def _refuse_others(self) -> None:
         if not hasattr(os, "geteuid"):
@@ -298,7 +221,7 @@ class StoredIdentity:
         try:
             above, found = self.folder.parent.stat(), self.folder.lstat()
         except OSError as exc:
-            raise _unusable(self.folder, "looked at", exc) from exc
+            raise unusable(self.folder, "looked at", exc) from exc
         for folder, status in ((self.folder.parent, above), (self.folder, found)):
             if status.st_mode & 0o022 or not stat.S_ISDIR(status.st_mode):
                 raise StoreError(
@@ -315,44 +238,20 @@ class StoredIdentity:
             )
 
     def _current_number(self) -> int | None:
-        path = self.folder / CURRENT
-        try:
-            try:
-                text = os.fsencode(os.readlink(path))  # noqa: PTH115 - bytes are compared
-            except OSError as exc:
-                if exc.errno != errno.EINVAL and os.name != "nt":
-                    raise
-                with path.open("rb") as file:  # no link: a file that points
-                    text = file.read(64)
-        except FileNotFoundError:
-            return None
-        except OSError as exc:
-            raise _unusable(path, "read", exc) from exc
-        pointed = _POINTER.fullmatch(text.replace(b"\\", b"/"))
-        if not pointed:
-            raise _damaged(path, "does not point to a version", "mtlskit certs list shows what is there")
-        return int(pointed[1])
+        return read_pointer(self.folder / CURRENT)
 
     def _numbers(self) -> list[int]:
         try:
-            names = [entry.name for entry in os.scandir(self.folder / _VERSIONS)]
+            names = [entry.name for entry in os.scandir(self.folder / VERSIONS)]
         except FileNotFoundError:
             return []
         except OSError as exc:
-            raise _unusable(self.folder / _VERSIONS, "read", exc) from exc
+            raise unusable(self.folder / VERSIONS, "read", exc) from exc
         return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
 
     def _version(self, number: int) -> Version:
-        folder = self.folder / _VERSIONS / f"{number:04d}"
-        return Version(number, folder, _read_facts(folder / _FACTS))
-
-
-def _fill(folder: Path, material: Material, facts: VersionFacts) -> None:
-    write_file(folder / KEY, material.key_pem, mode=PRIVATE)
-    write_file(folder / CERT, material.cert_pem, mode=PUBLIC)
-    if material.root_pem is not None:
-        write_file(folder / ROOT, material.root_pem, mode=PUBLIC)
-    write_file(folder / _FACTS, (json.dumps(asdict(facts), indent=2) + "\n").encode("ascii"), mode=PUBLIC)
+        folder = self.folder / VERSIONS / f"{number:04d}"
+        return Version(number, folder, read_facts(folder / FACTS))
 
 
 def _remove_where(folder: Path, doomed: Callable[[str], bool]) -> None:
@@ -365,63 +264,3 @@ def _remove_where(folder: Path, doomed: Callable[[str], bool]) -> None:
                 shutil.rmtree(entry.path, ignore_errors=True)
             else:
                 Path(entry.path).unlink()
-
-
-def _point(current: Path, pointer: str) -> None:
-    temporary = current.with_name(f".{CURRENT}.{secrets.token_hex(4)}")
-    try:
-        temporary.symlink_to(pointer)
-    except (NotImplementedError, OSError) as exc:
-        if os.name != "nt" and isinstance(exc, OSError) and exc.errno not in _NO_LINKS:
-            raise
-        # Under the other name too: `current` itself may be a link, made where links could be had.
-        write_file(temporary, f"{pointer}\n".encode("ascii"), mode=PUBLIC)
-    try:
-        temporary.replace(current)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def _read_facts(path: Path) -> VersionFacts:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FACTS)
-    except FileNotFoundError as exc:
-        raise _damaged(path.parent, "is not there or not whole", _remedy(path)) from exc
-    except OSError as exc:
-        raise _unusable(path, "read", exc) from exc
-    try:
-        found = json.loads(content)
-        known = {each.name for each in fields(VersionFacts)}
-        facts = VersionFacts(**{name: value for name, value in found.items() if name in known})
-    except (ValueError, TypeError, AttributeError, RecursionError) as exc:
-        raise _damaged(path, "is not what was written there", _remedy(path)) from exc
-    texts = asdict(facts)
-    remote_id, made_here = texts.pop("remote_id"), texts.pop("made_here")
-    known_types = isinstance(remote_id, str | None) and isinstance(made_here, bool)
-    if not known_types or not all(isinstance(text, str) for text in texts.values()):
-        raise _damaged(path, "is not what was written there", _remedy(path))
-    return facts
-
-
-def _remedy(facts: Path) -> str:
-    folder = facts.parent
-    identity = folder.parent.parent
-    return (
-        f"restore it from a backup; or remove {folder}, and {identity / CURRENT} if it points there, then:"
-        f" mtlskit certs rotate {identity.name}"
-    )
-
-
-def _damaged(path: Path, what: str, hint: str) -> StoreError:
-    return StoreError(Code.STORE_DAMAGED, f"{path}: {what}", hint)
-
-
-def _unusable(path: Path, what: str, exc: OSError) -> StoreError:
-    return StoreError(
-        Code.STORE_UNUSABLE,
-        f"{path}: cannot be {what}: {exc.strerror or exc}",
-        f"check that the disk has room and that the folder is yours; see `ls -ld {path.parent}`",
-    )
