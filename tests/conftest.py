@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave out the tests that need real servers or clients (never in CI)",
     )
-    group.addoption("--long", action="store_true", help="ten times the size and number of what the e2e tests move")
+    group.addoption("--long", action="store_true", help="the heavy tests in full: ten times what e2e moves, a kill after every call")
 
 
 def pytest_configure(config: pytest.Config) -> None:

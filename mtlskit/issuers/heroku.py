@@ -99,7 +99,7 @@ class HerokuIssuer:
             if found.status != _READY:
                 return None
             raise RotationError(
-                Code.ISSUER_FAILED,
+                Code.ISSUED_WRONG,
                 f"{order.identity}: certificate {id} of {self._addon} is ready, and came without key or chain",
                 f"look at it with the Heroku CLI, or begin anew: mtlskit certs rotate {order.identity} --fresh",
             )
