@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave out the tests that need real servers or clients (never in CI)",
     )
-    group.addoption("--long", action="store_true", help="the heavy tests in full: ten times what e2e moves, a kill after every call")
+    group.addoption("--long", action="store_true", help="the heavy tests in full: e2e ten times as heavy, more kills")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,6 +13,7 @@ from mtlskit.cli.usage import harmless
 
 if TYPE_CHECKING:
     from mtlskit.config.values import IdentityConfig, ProxyConfig
+    from mtlskit.issuers.base import Issuer
     from mtlskit.lifecycle.target import Target, Tools
     from mtlskit.telemetry import Emit
 
@@ -83,7 +84,7 @@ def _control_folder() -> Path | None:
 def tools_for(config: ProxyConfig, identity: IdentityConfig, emit: Emit, *, asked: bool = True) -> Tools:
     """What a rotation of `identity` works with; not `asked`: a certificate is brought by hand.
 
-    Raises `ConfigError` for an issuer that cannot be had.
+    Raises `ConfigError` for an issuer that cannot be had, and `SandboxError`.
     """
     from datetime import UTC, datetime
 
@@ -93,4 +94,19 @@ def tools_for(config: ProxyConfig, identity: IdentityConfig, emit: Emit, *, aske
     from mtlskit.lifecycle.target import Tools
 
     place = control_place(_control_folder() or config.control, os.environ)
-    return Tools(issuer_of(identity, asked=asked), ControlledProxies(place), emit, lambda: datetime.now(UTC))
+    issuer = _sandbox_issuer(identity) or issuer_of(identity, asked=asked)
+    return Tools(issuer, ControlledProxies(place), emit, lambda: datetime.now(UTC))
+
+
+def _sandbox_issuer(identity: IdentityConfig) -> Issuer | None:
+    """Where `sandbox.env` is loaded, the sandbox stands in for Heroku."""
+    from mtlskit.config.values import IssuerKind
+
+    description = os.environ.get("MTLSKIT_SANDBOX")
+    if identity.issuer.kind is not IssuerKind.HEROKU or not description:
+        return None
+    from mtlskit.issuers.heroku import HerokuIssuer
+    from mtlskit.sandbox.certificates import SandboxCertificates
+
+    addon = identity.issuer.addon or ""
+    return HerokuIssuer(addon, SandboxCertificates.of(Path(description), addon), pause=0.5)

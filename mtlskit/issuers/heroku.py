@@ -50,14 +50,17 @@ class CertificateApi(Protocol):
     async def delete(self, id: str) -> None:  # noqa: A002
         """Disable one at once and for good. One that is gone already is no error."""
 
+    async def authorities(self) -> str | None:
+        """The CAs, PEM, that the endpoint's own certificate leads to; None where the API does not tell."""
+
 
 class HerokuIssuer:
-    """One add-on's. `root_pem` are the CAs of its endpoint, where they are known."""
+    """One add-on's. `pause`: seconds between two looks whether a certificate is ready."""
 
     makes_key = True
-    pause = 20.0
 
-    def __init__(self, addon: str, api: CertificateApi) -> None:
+    def __init__(self, addon: str, api: CertificateApi, *, pause: float = 20.0) -> None:
+        self.pause = pause
         self._addon = addon
         self._api = api
         self._untried = ""
@@ -103,9 +106,11 @@ class HerokuIssuer:
                 f"{order.identity}: certificate {id} of {self._addon} is ready, and came without key or chain",
                 f"look at it with the Heroku CLI, or begin anew: mtlskit certs rotate {order.identity} --fresh",
             )
+        roots = await self._api.authorities()
         return Delivery(
             found.certificate_with_chain.encode("utf-8"),
             key_pem=found.private_key.encode("utf-8"),
+            root_pem=None if roots is None else roots.encode("utf-8"),
             remote_id=id,
             ours=bool(receipt.get("surely_ours")),
         )

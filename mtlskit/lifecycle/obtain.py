@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from mtlskit.config.values import IdentityConfig
 from mtlskit.errors import Code, ConfigError, IdentityError
 from mtlskit.issuers.base import Delivery, Withdrawn
-from mtlskit.lifecycle.taking_back import origin_of
+from mtlskit.lifecycle.taking_back import current_of, origin_of
 from mtlskit.lifecycle.work import REQUEST, Done, UselessRotation, Work
-from mtlskit.net.files import read_passphrase_file, read_private
+from mtlskit.net.files import read_passphrase_file, read_private, read_public
 from mtlskit.pki.certificates import load_certificates, spki_sha256, subject_text
 from mtlskit.pki.identity import CheckedPair, check_pair
 from mtlskit.pki.keys import KeyType, generate_key, load_private_key, private_key_pem, spki_sha256_of_key
@@ -82,11 +82,18 @@ async def stage(work: Work) -> Done:
         for note in (*delivery.notes, *checked.pair.warnings):
             work.note(note)
         facts = _facts(work, checked.pair, delivery)
-        made = target.stored.stage(Material(checked.pair.chain_pem, checked.key_pem, delivery.root_pem), facts)
+        roots = delivery.root_pem or _roots_in_use(work)
+        made = target.stored.stage(Material(checked.pair.chain_pem, checked.key_pem, roots), facts)
     facts = made.facts
     until = facts.not_after[:16].replace("T", " ")
     told = f"staged version {made.number}: {facts.subject}, serial {facts.serial}, valid until {until} UTC"
     return Done(told, {"version": made.number, "serial": facts.serial, "remote_id": facts.remote_id})
+
+
+def _roots_in_use(work: Work) -> bytes | None:
+    """The server's CAs that came with an earlier version: they stay until others come."""
+    current = current_of(work.target)
+    return None if current is None or current.root is None else read_public(current.root, "CA file")
 
 
 _OUR_FAULTS = frozenset({Code.CERTIFICATE_NOT_YET_VALID, Code.KEY_PASSPHRASE_WRONG, Code.KEY_ENCRYPTED})

@@ -24,6 +24,7 @@ class FakeApi:
         self.certificates: dict[str, RemoteCertificate] = {}
         self.lose_answer = False
         self.calls: list[str] = []
+        self.roots: str | None = None
 
     def add(self, id: str = "", *, created_at: str = "") -> RemoteCertificate:  # noqa: A002 - the API's word
         number = len(self.certificates) + 1
@@ -47,6 +48,9 @@ class FakeApi:
 
     async def get(self, id: str) -> RemoteCertificate | None:  # noqa: A002
         return self.certificates.get(id)
+
+    async def authorities(self) -> str | None:
+        return self.roots
 
     async def delete(self, id: str) -> None:  # noqa: A002
         self.calls.append(f"delete {id}")

@@ -76,6 +76,10 @@ class FakeHeroku:
         self._happened("create")
         return RemoteCertificate(id, "pending", made["created_at"])
 
+    async def authorities(self) -> str | None:
+        """Not told: that is optional."""
+        return None
+
     async def get(self, id: str) -> RemoteCertificate | None:  # noqa: A002 - the API's word
         """One with key and chain."""
         with self._alone():
