@@ -42,7 +42,17 @@ def _new(work: Work) -> Version:
 
 
 async def prove(work: Work) -> Done:
-    """Fails if an endpoint refuses the new pair, or no endpoint of a tunnel could be asked."""
+    """Fails if an endpoint refuses the new pair, or no endpoint of a tunnel could be asked.
+
+    That a hook comes next is written down before it runs: it may carry the pair to other hosts, and fail, and be
+    removed from the configuration afterwards.
+    """
+    hooked = bool(work.target.hooks.before_switch) or bool(work.rotation.facts("prove").get("hooked"))
+    done = await _proved(work)
+    return Done(done.told, {**done.facts, "hooked": hooked})
+
+
+async def _proved(work: Work) -> Done:
     target = work.target
     if not work.wanted.prove:
         return Done("not proved, as asked", {"skipped": True})

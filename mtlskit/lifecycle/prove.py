@@ -32,7 +32,7 @@ from mtlskit.errors import (
     UpstreamTimeout,
     UpstreamUntrusted,
 )
-from mtlskit.net.dial import POSTGRES_ALPN, Dialler, Upstream
+from mtlskit.net.dial import POSTGRES_ALPN, Dialler, Route, Upstream
 from mtlskit.net.faults import closed_early, tcp_fault, tls_fault
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.store.identities import Version
@@ -133,13 +133,15 @@ class _Heard:
     refusal: tuple[str, str] | None = None
     """SQLSTATE and message, where it wants nothing to do with the user; the same twice, the certificate counts for
     nothing."""
+    route: Route | None = None
+    """By which address it was reached."""
 
 
 async def _prove_endpoint(tunnel: TunnelConfig, endpoint: Endpoint, witnesses: _Witnesses) -> Proof:
     shaken = trio.Event()
     user = _user_of(witnesses.new)
     try:
-        heard = await _ask(tunnel, endpoint, witnesses.new, user, shaken)
+        heard = await _ask(tunnel, endpoint, witnesses.new, user, shaken=shaken)
         note = await _doubt(tunnel, endpoint, witnesses, heard, user)
     except UpstreamError as exc:
         return Proof(tunnel.name, str(endpoint), "", exc, shaken.is_set())
@@ -152,7 +154,7 @@ async def _doubt(tunnel: TunnelConfig, endpoint: Endpoint, witnesses: _Witnesses
     Raises UpstreamRefusedUs where the old pair was told something else.
     """
     try:
-        stranger = await _ask(tunnel, endpoint, witnesses.nobody, user)
+        stranger = await _ask(tunnel, endpoint, witnesses.nobody, user, route=heard.route)
     except UpstreamError:
         return ""  # without a certificate one gets nowhere
     if stranger.refusal != heard.refusal:
@@ -162,7 +164,7 @@ async def _doubt(tunnel: TunnelConfig, endpoint: Endpoint, witnesses: _Witnesses
     if witnesses.old is not None:
         before: _Heard | None = None
         with suppress(UpstreamError):
-            before = await _ask(tunnel, endpoint, witnesses.old, user)
+            before = await _ask(tunnel, endpoint, witnesses.old, user, route=heard.route)
         if before is not None and before.refusal != heard.refusal:
             raise UpstreamRefusedUs(
                 Code.TLS_CLIENT_CERTIFICATE_REQUIRED,
@@ -174,15 +176,24 @@ async def _doubt(tunnel: TunnelConfig, endpoint: Endpoint, witnesses: _Witnesses
 
 
 async def _ask(
-    tunnel: TunnelConfig, endpoint: Endpoint, snapshot: IdentitySnapshot, user: str, shaken: trio.Event | None = None
+    tunnel: TunnelConfig,
+    endpoint: Endpoint,
+    snapshot: IdentitySnapshot,
+    user: str,
+    *,
+    shaken: trio.Event | None = None,
+    route: Route | None = None,
 ) -> _Heard:
-    """Connect, and hear what the server says. `shaken` is set when the handshake is done. Raises UpstreamError."""
+    """Connect, and hear what the server says. `shaken` is set when the handshake is done. Raises UpstreamError.
+
+    `route` is the address to go to: what several addresses say cannot be compared, as servers name their client's.
+    """
     dialler = Dialler(tunnel.kind, (endpoint,), tunnel.negotiation, tunnel.pins, tunnel.timeouts.dial)
-    upstream = await dialler.dial(snapshot)
+    upstream = await (dialler.dial(snapshot) if route is None else dialler.dial_route(route, snapshot))
     if shaken is not None:
         shaken.set()
     try:
-        return await _heard(tunnel, upstream, user)
+        return replace(await _heard(tunnel, upstream, user), route=upstream.route)
     finally:
         upstream.tls.close()
 

@@ -195,7 +195,7 @@ async def _take_back(target: Target, tools: Tools, rotation: Rotation, staged: V
     current = current_of(target)
     if current is not None and current.facts.serial == serial:
         return f"{kept} it is in use"
-    if target.hooks.before_switch and "prove" in rotation.steps:
+    if rotation.facts("prove").get("hooked") or (target.hooks.before_switch and "prove" in rotation.steps):
         return f"{kept} the hook before_switch may have carried it to other hosts"
     try:
         return await tools.issuer.revoke(serial, remote_id, now=tools.clock())

@@ -19,6 +19,7 @@ from mtlskit.lifecycle.decide import renewal_time, retry_delay, sleep_until
 from mtlskit.lifecycle.due import decision_of
 from mtlskit.lifecycle.events import RenewalPlanned, RotationFailed
 from mtlskit.lifecycle.rotate import rotate
+from mtlskit.lifecycle.taking_back import current_of
 from mtlskit.lifecycle.target import Result, Target, Tools, Wanted
 from mtlskit.store.journal import Journal
 
@@ -71,7 +72,7 @@ class _Watcher:
         """Seconds until the next look; 0 when there is something to do now. Raises `StoreError`."""
         target, now = self._target, self._tools.clock()
         journal = Journal(target.stored.journal_path)
-        current = target.stored.current()
+        current = current_of(target)  # one that is damaged is replaced
         if current is None or journal.unfinished() is not None or journal.owed():
             return 0.0
         serial, moment = self._planned
@@ -88,8 +89,8 @@ class _Watcher:
         outcome = await rotate(self._target, self._tools, Wanted("due", only_if_due=True))
         if outcome.result is Result.FAILED:
             return self._after_failure()
-        if self._owes():  # a revocation that waits for sessions to end, or for a CA that cannot
-            return self._after_failure()
+        if outcome.result is not Result.WAITING and self._owes():
+            return self._after_failure()  # a revocation that waits for sessions to end, or for a CA that cannot
         self._failures = 0
         return 0.0 if outcome.result is Result.ROTATED else _LOOK_AGAIN
 

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import cycle
 
 import pytest
 
@@ -26,6 +27,8 @@ from mtlskit.errors import Code
 from mtlskit.lifecycle import prove as proving
 from mtlskit.lifecycle.prove import Proof, prove_tunnel
 from mtlskit.lifecycle.target import Outcome
+from mtlskit.net.dial import Dialler, Route, Upstream
+from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.wire.postgres.messages import error_response
 from tests.services.pki import Pair, Pki
 from tests.services.postgres import PostgresServer
@@ -120,25 +123,21 @@ async def test_a_postgres_that_refuses_the_user_whoever_asks(make_postgres: Make
 
 
 @VERSIONS
-@pytest.mark.parametrize("mode", [ssl.CERT_NONE, ssl.CERT_OPTIONAL])
-async def test_a_tcp_server_that_takes_anybody(
-    pki: Pki, monkeypatch: pytest.MonkeyPatch, mode: ssl.VerifyMode, version: ssl.TLSVersion
-) -> None:
-    monkeypatch.setattr(proving, "_SILENCE", 0.2)
+@pytest.mark.parametrize("mode", [ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED])
+async def test_tcp_servers_that_take_anybody_or_not(pki: Pki, mode: ssl.VerifyMode, version: ssl.TLSVersion) -> None:
     context = server_context(pki)
     context.verify_mode = mode
     context.minimum_version = context.maximum_version = version
 
-    def handle(client: socket.socket) -> None:
+    def greeting(client: socket.socket) -> None:
         with context.wrap_socket(client, server_side=True) as tls:
+            tls.sendall(b"220 hello\r\n")
             waiting(tls)
 
-    with listening(handle) as port:
+    with listening(greeting) as port:
         proof = await proof_of(tunnel(pki, port, kind=TunnelKind.TCP))
-        assert proof.error is None
-        assert NO_INSISTING in proof.note
-        context.verify_mode = ssl.CERT_REQUIRED
-        assert (await proof_of(tunnel(pki, port, kind=TunnelKind.TCP))).note == ""
+    assert proof.error is None
+    assert (NO_INSISTING in proof.note) is (mode is not ssl.CERT_REQUIRED)
 
 
 async def test_what_proves_nothing_is_noted_and_does_not_stop_a_rotation(pki: Pki, world: World) -> None:
@@ -226,6 +225,33 @@ async def test_a_postgres_that_refuses_strangers(pki: Pki, world: World) -> None
         outcome = done(await world.rotate())
     assert outcome.notes == ()
     assert seen == [outcome.serial, ""]
+
+
+async def test_answers_are_compared_address_by_address(pki: Pki, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that leads to another server each time: what one says of a stranger tells nothing of the other."""
+    done(await world.rotate())
+    asked: list[str] = []
+
+    def judge(name: str) -> Callable[[str], bytes]:
+        def said(serial: str) -> bytes:
+            asked.append(name)
+            return error_response(sqlstate="28000", message=f"no pg_hba.conf entry, says {name}")
+
+        return said
+
+    context = asking(pki, world)
+    with listening(judging(context, judge("one"))) as one, listening(judging(context, judge("two"))) as two:
+        ports = cycle((one, two))
+
+        async def dial(dialler: Dialler, snapshot: IdentitySnapshot) -> Upstream:
+            [endpoint] = dialler.endpoints
+            return await dialler.dial_route(Route(endpoint, "127.0.0.1", next(ports)), snapshot)
+
+        monkeypatch.setattr(Dialler, "dial", dial)
+        world.tunnels = (tunnel(pki, one),)
+        [note] = done(await world.rotate()).notes
+    assert "proves little" in note
+    assert asked == ["one"] * 3
 
 
 async def test_an_old_certificate_that_has_expired_is_no_witness(pki: Pki, world: World) -> None:

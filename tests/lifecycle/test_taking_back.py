@@ -1,9 +1,9 @@
-"""What is never taken back, what is, and what a rotation makes of a store that was damaged or opened to others."""
+"""What is never taken back and what is, what is given up, and what a passphrase that was changed does to a rotation."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from mtlskit.config.values import (
 from mtlskit.control.places import VARIABLE, Place
 from mtlskit.control.protocol import Request
 from mtlskit.control.server import Answer, ControlServer, opened_control
-from mtlskit.errors import Code, RotationError, StoreError
+from mtlskit.errors import Code, RotationError
 from mtlskit.issuers.base import Delivery
 from mtlskit.lifecycle.events import RotationNoted
 from mtlskit.lifecycle.proxies import ControlledProxies
@@ -83,6 +83,15 @@ async def test_the_certificate_in_use_that_is_brought_again_is_not_revoked(world
     assert world.issuer.revoked == []
     assert any("in use again" in note for note in outcome.notes)
     assert world.journal.owed() == []
+
+
+async def test_what_was_brought_again_is_not_revoked_when_nobody_can_tell_what_is_in_use(world: World) -> None:
+    world.settings["revoke_old"] = True
+    done(await world.rotate())
+    current = world.stored.folder / "current"
+    world.hooks = Hooks(after_switch=("/bin/ln", "-sfn", "elsewhere", str(current)))
+    outcome = await world.rotate("imported", material=pair_of(world.current))
+    assert (outcome.serial, world.issuer.revoked) == (outcome.old_serial, [])
 
 
 async def test_a_debt_for_what_is_in_use_again_is_closed(world: World) -> None:
@@ -204,6 +213,15 @@ async def test_what_a_hook_may_have_carried_elsewhere_is_not_revoked(world: Worl
     assert (kept in notes(world)) is hooked
 
 
+async def test_a_hook_that_was_removed_after_it_failed_may_have_carried_it_too(world: World) -> None:
+    done(await world.rotate())
+    world.hooks = Hooks(before_switch=("/bin/false",))
+    failed(await world.rotate(), "before_switch", Code.HOOK_FAILED)
+    world.hooks = Hooks()
+    done(await world.rotate(fresh=True))
+    assert world.issuer.revoked == []
+
+
 ISSUER = IssuerConfig(IssuerKind.COMMAND, subject="CN=client", command=("sign",), ca_dir=Path("/here/ca"))
 
 
@@ -298,98 +316,6 @@ def passphrase(world: World, content: bytes) -> Path:
     path.touch(mode=0o600)
     path.write_bytes(content)
     return path
-
-
-# Damage.
-
-
-def point_elsewhere(world: World) -> None:
-    path = world.stored.folder / "current"
-    path.unlink()
-    path.symlink_to("elsewhere")
-
-
-def point_nowhere(world: World) -> None:
-    path = world.stored.folder / "current"
-    path.unlink()
-    path.write_text("rubbish")
-
-
-def point_to_what_is_gone(world: World) -> None:
-    path = world.stored.folder / "current"
-    path.unlink()
-    path.symlink_to("versions/0099")
-
-
-def lose_the_facts(world: World) -> None:
-    (world.current.folder / "version.json").unlink()
-
-
-DAMAGE = pytest.mark.parametrize("damage", [point_elsewhere, point_nowhere, point_to_what_is_gone, lose_the_facts])
-
-
-@DAMAGE
-async def test_what_is_damaged_is_replaced(world: World, damage: Callable[[World], None]) -> None:
-    world.settings["revoke_old"] = True
-    first = done(await world.rotate())
-    damage(world)
-    outcome = done(await world.rotate("due", only_if_due=True))
-    assert (outcome.version, outcome.old_serial) == (2, "")
-    assert outcome.serial != first.serial
-    assert "what is in use is damaged, and is replaced: " + str(world.stored.folder) in notes(world)
-    assert world.issuer.revoked == [], "what it was is not known"
-    check(world)
-
-
-@pytest.mark.parametrize("damage", [point_elsewhere, point_nowhere])
-async def test_nothing_is_swept_when_nobody_knows_what_is_in_use(world: World, damage: Callable[[World], None]) -> None:
-    done(await world.rotate())
-    material, facts = pair_of(world.current), world.current.facts
-    for number in range(4):
-        world.stored.stage(material, replace(facts, rotation=f"later-{number}"))
-    damage(world)
-    world.stored.sweep(keep=1)
-    assert world.names("versions") == ["0001", "0002", "0003", "0004", "0005"]
-
-
-async def test_what_is_in_use_is_not_swept_for_being_damaged(world: World) -> None:
-    done(await world.rotate())
-    material, facts = pair_of(world.current), world.current.facts
-    for number in range(4):
-        world.stored.stage(material, replace(facts, rotation=f"later-{number}"))
-    lose_the_facts(world)
-    world.stored.sweep(keep=1)
-    assert world.names("versions") == ["0001", "0005"]
-
-
-# Who may write.
-
-
-@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
-@pytest.mark.parametrize("what", ["store", "store/reporting"])
-async def test_a_folder_that_others_may_write_to_is_refused(world: World, what: str, mode: int) -> None:
-    done(await world.rotate())
-    folder = world.folder / what
-    folder.chmod(mode)
-    with pytest.raises(StoreError, match=f"{folder}: others could change what lies in it") as caught:
-        world.stored.prepare()
-    assert caught.value.code is Code.STORE_UNUSABLE
-    assert f"chmod 700 {folder}" in caught.value.hint
-    failed(await world.rotate(), "begin", Code.STORE_UNUSABLE)
-    assert len(world.issuer.orders) == 1
-    folder.chmod(0o755)
-    world.stored.prepare()
-
-
-async def test_an_identity_that_lies_behind_a_link_is_refused(world: World) -> None:
-    done(await world.rotate())
-    elsewhere = world.folder / "elsewhere"
-    world.stored.folder.rename(elsewhere)
-    world.stored.folder.symlink_to(elsewhere)
-    with pytest.raises(StoreError) as caught:
-        world.stored.prepare()
-    assert caught.value.code is Code.STORE_UNUSABLE
-    assert str(world.stored.folder) in caught.value.sentence
 
 
 # The folder of control sockets.

@@ -193,16 +193,26 @@ async def test_old_certificates_are_revoked_when_their_sessions_have_ended(tmp_p
 async def test_a_store_that_cannot_be_read_is_tried_again(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.run(0.1)
-    current = world.target.stored.folder / "current"
-    target = current.readlink()
-    current.unlink()
-    current.write_text("rubbish")
+    journal = world.target.stored.journal_path
+    kept = journal.read_bytes()
+    journal.write_bytes(b"rubbish\n")
     await world.run(1)
     told = world.of(RotationFailed)
     assert told
     assert all(isinstance(event, RotationFailed) and event.step == "look" for event in told)
-    current.unlink()
-    current.symlink_to(target)
-    count = len(told)
+    journal.write_bytes(kept)
     await world.run(0.5)
-    assert len(world.of(RotationFailed)) == count
+    assert len(world.of(RotationFailed)) == len(told)
+
+
+async def test_what_is_damaged_is_replaced(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.run(0.1)
+    current = world.target.stored.folder / "current"
+    current.unlink()
+    current.write_text("rubbish")
+    await world.run(0.1)
+    version = world.target.stored.current()
+    assert version is not None
+    assert version.number == 2
+    assert not world.of(RotationFailed)
