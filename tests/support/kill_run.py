@@ -20,6 +20,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import pkgutil
 import resource
 import selectors
 import signal
@@ -142,8 +143,14 @@ def _serve() -> None:
 
 def _import_all() -> None:
     """What the commands import when they need it: an ordinary user may not be able to read our packages."""
-    for name in _IMPORTED:
+    for name in (*_IMPORTED, *_modules_of("typer")):
         import_module(name)
+
+
+def _modules_of(package: str) -> list[str]:
+    """All of them: typer imports its own parts when it parses a command line."""
+    found = pkgutil.walk_packages(import_module(package).__path__, f"{package}.")
+    return [each.name for each in found if not each.name.endswith(("__main__", "_winconsole"))]
 
 
 def _build_once() -> None:
