@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtlskit.cli.asking import agreed
+from mtlskit.cli.ca_places import DirOption, check_place, hand_out
 from mtlskit.cli.ca_words import counted, day, entry_facts, fingerprint_text, names_of, root_facts, table, tell_of_list
 from mtlskit.cli.options import JsonOption
 from mtlskit.cli.passphrase import CommandOption, FileOption, PromptOption, VariableOption, read_passphrase
 from mtlskit.cli.render import line, print_json, reported
+from mtlskit.cli.spans import end_text
 from mtlskit.cli.usage import harmless
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-    from mtlskit.store.authority_folder import AuthorityFolder, Signed
+    from mtlskit.store.authority_folder import AuthorityFolder
 
 __all__ = [
     "CRL_EPILOG",
@@ -80,8 +82,6 @@ Examples:
 A list that is out of date makes servers refuse every client: with a short
 lifetime, run this from cron."""
 
-DirOption = Annotated[Path, typer.Option("--dir", metavar="DIR", show_default=False, help="The folder of the CA.")]
-
 
 def init(
     folder: DirOption,
@@ -134,7 +134,7 @@ def init(
                 {"dir": str(folder), **facts, **root_facts(folder, made.not_valid_after_utc, fingerprint_sha256(made))}
             )
             return
-        line(f"{folder}: a new CA, {subject_text(made)}, good until {day(made.not_valid_after_utc)}")
+        line(f"{folder}: a new CA, {subject_text(made)}, good until {end_text(made.not_valid_after_utc, _now())}")
         line(f"fingerprint (SHA-256): {fingerprint_text(fingerprint_sha256(made))}")
         line(f"hand out {folder / 'ca.crt'}: whoever trusts it trusts every certificate that this CA signs")
         line(f"keep {folder / 'ca.key'} to yourself, and a copy of the whole folder in a safe place")
@@ -176,20 +176,21 @@ def sign(
 
         _one_of("--profile", profile, _PROFILES)
         lasts = _lifetime(lifetime)
-        if not force:
-            _refuse_existing(out)  # before a certificate is issued that would have no place
+        check_place(out, force=force)
         authority = AuthorityFolder.open(folder)
         data = sys.stdin.buffer.read(MAX_FILE + 1) if request == "-" else read_public(Path(request), "request")
         source = "standard input" if request == "-" else request
         passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_command, passphrase_prompt)
         authority = AuthorityFolder.open(folder, passphrase)
         signed = authority.sign(data, Profile(profile), now=_now(), lifetime=lasts, source=source)
-        _hand_out(signed, out, folder, force=force)
+        hand_out(signed, out, folder, force=force)
         if as_json:
             print_json({"path": str(out), **entry_facts(signed.entry, _now()), "notes": list(signed.notes)})
             return
         entry = signed.entry
-        line(f"{out}: {entry.subject or 'a certificate'}, for {profile}s, good until {day(entry.not_after)}")
+        line(
+            f"{out}: {entry.subject or 'a certificate'}, for {profile}s, good until {end_text(entry.not_after, _now())}"
+        )
         line(f"serial: {entry.serial}")
         if names := names_of(entry):
             line(f"names: {', '.join(names)}")
@@ -270,7 +271,7 @@ def list_issued(folder: DirOption, as_json: JsonOption = False) -> None:
             certificates = [entry_facts(entry, now) for entry in entries]
             print_json({"subject": subject_text(root), **facts, "crl": crl, "certificates": certificates})
             return
-        line(f"{subject_text(root)}, good until {day(root.not_valid_after_utc)}: {len(entries)} issued")
+        line(f"{subject_text(root)}, good until {end_text(root.not_valid_after_utc, now)}: {len(entries)} issued")
         for row in table(entries, now):
             line(row)
         tell_of_list(folder, ends, len(unlisted), now)
@@ -306,7 +307,8 @@ def crl(
         if as_json:
             print_json({"path": str(path), "next_update": written.next_update.isoformat(), "revoked": serials})
             return
-        line(f"{path}: {counted(len(serials), 'revoked certificate')}, good until {day(written.next_update)}")
+        ends = end_text(written.next_update, _now())
+        line(f"{path}: {counted(len(serials), 'revoked certificate')}, good until {ends}")
 
 
 def _now() -> datetime:
@@ -338,30 +340,6 @@ def _lifetime(text: str | None) -> timedelta | None:
     if seconds < 1:
         raise ConfigError(Code.USAGE, f"--lifetime {harmless(text)}: less than a second", 'write "90d", for instance')
     return timedelta(seconds=seconds)
-
-
-def _refuse_existing(path: Path) -> None:
-    from mtlskit.errors import Code, IdentityError
-
-    with suppress(OSError, ValueError):  # write_file will say what is wrong with it
-        if path.is_symlink() or path.exists():
-            raise IdentityError(
-                Code.FILE_EXISTS,
-                f"{path} exists already, and nothing was issued",
-                "name another file, or say --force to replace this one",
-            )
-
-
-def _hand_out(signed: Signed, out: Path, folder: Path, *, force: bool) -> None:
-    """Write the certificate; where that fails, it has been issued all the same, so say where it is."""
-    from mtlskit.errors import IdentityError
-    from mtlskit.store.files import PUBLIC, write_file
-
-    try:
-        write_file(out, signed.cert_pem, mode=PUBLIC, replace=force)
-    except IdentityError as exc:
-        kept = folder / "issued" / f"{signed.serial}.crt"
-        raise IdentityError(exc.code, exc.sentence, f"the certificate was issued: cp {kept} FILE") from exc
 
 
 def _serial(text: str, authority: AuthorityFolder) -> str:

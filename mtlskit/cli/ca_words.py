@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlskit.cli.render import colourful, line, warn
+from mtlskit.cli.spans import end_text, span_text
 
 if TYPE_CHECKING:
     from mtlskit.store.ledger import Entry
@@ -62,7 +63,10 @@ def table(entries: Sequence[Entry], now: datetime) -> Iterator[str]:
     """A row for each certificate, below a heading; nothing where there is none. Coloured on a terminal."""
     if not entries:
         return
-    rows = [(entry.serial, entry.profile.value, day(entry.not_after), _state(entry, now)) for entry in entries]
+    ends = [end_text(entry.not_after, entry.not_before) for entry in entries]
+    rows = [
+        (entry.serial, entry.profile.value, end, _state(entry, now)) for entry, end in zip(entries, ends, strict=True)
+    ]
     headings = ("SERIAL", "PROFILE", "ENDS", "STATE")
     widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]
     yield _row(headings, widths, "SUBJECT")
@@ -81,8 +85,7 @@ def _state(entry: Entry, now: datetime) -> str:
         return f"revoked {day(entry.revoked_at)}"
     if now >= entry.not_after:
         return "expired"
-    days = (entry.not_after - now).days
-    return f"valid, {days} day{'' if days == 1 else 's'} left"
+    return f"valid, {span_text((entry.not_after - now).total_seconds())} left"
 
 
 def _colour(entry: Entry, now: datetime) -> str:
@@ -106,9 +109,11 @@ def tell_of_list(folder: Path, ends: datetime | None, unlisted: int, now: dateti
     elif unlisted:
         warn(f"{path} lacks {counted(unlisted, 'revoked certificate')}; write it anew: {again}")
     elif ends <= now:
-        warn(f"{path} was good until {day(ends)}, and servers refuse every client now; write it anew: {again}")
+        warn(
+            f"{path} was good until {end_text(ends, now)}, and servers refuse every client now; write it anew: {again}"
+        )
     else:
-        line(f"{path} is good until {day(ends)}")
+        line(f"{path} is good until {end_text(ends, now)}")
 
 
 def counted(number: int, what: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from mtlskit.cli.render import line, print_json, reported, warn
 from mtlskit.cli.usage import harmless
 
 if TYPE_CHECKING:
-    from mtlskit.config.values import ProxyConfig
+    from mtlskit.config.values import ProxyConfig, TunnelConfig
     from mtlskit.pki.export import Exported, ExportFormat
     from mtlskit.pki.material import CheckedMaterial
     from mtlskit.store.several import NewFile
@@ -136,17 +136,18 @@ def export(
         if len(files) > 1 or files[0].path != out:
             _make_folder(out)
         write_together(files, replace=force)
-        notes = (*source.material.notes, *exported.notes)
+        notes = (*source.material.notes, *source.notes, *exported.notes)
         advice = _advice(wanted, files, source.server)
         _tell(files, notes, advice, encrypted=new_secret is not None, as_json=as_json)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What is exported, and the server that it is for, as ``HOST:PORT``."""
+    """What is exported, the server that it is for, as ``HOST:PORT``, and what is to be said of both."""
 
     material: CheckedMaterial
     server: str = "HOST:5432"
+    notes: tuple[str, ...] = ()
 
 
 def _check_usage(form: str, out: Path, name: str | None, cert: list[Path] | None, key: Path | None) -> None:
@@ -183,7 +184,13 @@ def _from_name(name: str, config: Path | None, ca: Path | None, passphrase: byte
     from mtlskit.pki.material import gather
 
     loaded = load(config)
-    files = files_of(identities_called(loaded, [name])[0], passphrase=passphrase)
+    identity = identities_called(loaded, [name])[0]
+    tunnel, notes = _tunnel_of(loaded, name)
+    if identity.ca is not None or ca is not None:
+        notes = ()
+    elif tunnel is not None:
+        identity = replace(identity, ca=tunnel.identity.ca)
+    files = files_of(identity, passphrase=passphrase)
     roots = None
     if ca is not None:
         roots = (str(ca), read_public(ca, "CA file"))
@@ -196,19 +203,28 @@ def _from_name(name: str, config: Path | None, ca: Path | None, passphrase: byte
         roots=roots,
         strict=False,  # it serves already
     )
-    return _Source(material, _server_of(loaded, name))
+    return _Source(material, _Source.server if tunnel is None else str(tunnel.upstream[0]), notes)
 
 
 def _from_files(cert: Sequence[Path], key: Path | None, ca: Path | None, passphrase: bytes | None) -> _Source:
     return _Source(read_material(cert, key, ca=ca, passphrase=passphrase, strict=False))
 
 
-def _server_of(config: ProxyConfig, name: str) -> str:
-    """The first server of the tunnels that use the identity."""
-    for tunnel in config.tunnels:
-        if tunnel.identity.name == name:
-            return str(tunnel.upstream[0])
-    return _Source.server
+def _tunnel_of(config: ProxyConfig, name: str) -> tuple[TunnelConfig | None, tuple[str, ...]]:
+    """The first tunnel that uses the identity, and a note where others that use it trust another CA than that one."""
+    tunnels = [tunnel for tunnel in config.tunnels if tunnel.identity.name == name]
+    if not tunnels:
+        return None, ()
+    first = tunnels[0]
+    others = [tunnel for tunnel in tunnels if tunnel.identity.ca != first.identity.ca]
+    if not others:
+        return first, ()
+    told = ", ".join(f"{_trusted(tunnel)} for {tunnel.name}" for tunnel in (first, *others))
+    return first, (f"the tunnels trust different CAs: {told}; what is written is for {first.name}",)
+
+
+def _trusted(tunnel: TunnelConfig) -> str:
+    return "the system's roots" if tunnel.identity.ca is None else str(tunnel.identity.ca)
 
 
 def _placed(exported: Exported, out: Path) -> list[NewFile]:

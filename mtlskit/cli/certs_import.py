@@ -23,6 +23,7 @@ from mtlskit.cli.passphrase import CommandOption, FileOption, PromptOption, Vari
 from mtlskit.cli.render import reported
 
 if TYPE_CHECKING:
+    from mtlskit.errors import Code, IdentityError
     from mtlskit.lifecycle.target import Target
     from mtlskit.store.identities import Material
 
@@ -98,6 +99,34 @@ def _pending_key(target: Target) -> Path | None:
     return path if path.exists() else None
 
 
+def _lack_a_key(files: list[Path], passphrase: bytes | None) -> bool:
+    """Whether `files` hold certificates, and nothing is wrong with them but that there is no key. Raises
+    `IdentityError`.
+    """
+    from mtlskit.net.files import read_public
+    from mtlskit.pki.bundles import read_bundle
+
+    bundles = [
+        read_bundle(read_public(path, "certificate file"), source=str(path), passphrase=passphrase) for path in files
+    ]
+    return all(bundle.key is None for bundle in bundles) and any(bundle.certificates for bundle in bundles)
+
+
+def _unasked(target: Target, code: Code) -> IdentityError:
+    """A certificate came alone, and there is no request that it could be the answer to."""
+    from mtlskit.config.values import IssuerKind
+    from mtlskit.errors import IdentityError
+
+    asks = target.identity.issuer.kind in (IssuerKind.CSR, IssuerKind.COMMAND)
+    return IdentityError(
+        code,
+        f"no request of {target.name} is waiting for a certificate, and no key came along",
+        f"mtlskit certs rotate {target.name} makes a request; or give --key FILE"
+        if asks
+        else "give --key FILE as well",
+    )
+
+
 @dataclass(frozen=True)
 class _Read:
     material: Material
@@ -125,8 +154,12 @@ def _read(
     try:
         checked = read_material(files, key, ca=ca, passphrase=passphrase)
     except IdentityError as exc:
-        if pending is None or key is not None or exc.code is not Code.PEM_WRONG_KIND:
+        if key is not None or exc.code is not Code.PEM_WRONG_KIND:
             raise
+        if pending is None:
+            if fresh or not _lack_a_key(files, passphrase):
+                raise
+            raise _unasked(target, exc.code) from exc
         # No key came along: it is the one that was made for the request.
         checked = read_material(files, pending, ca=ca, passphrase=passphrase_of(target.identity))
     material = Material(checked.cert_pem, checked.key_pem, checked.root_pem)

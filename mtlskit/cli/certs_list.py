@@ -13,6 +13,7 @@ import typer
 from mtlskit.cli.chosen import ConfigOption, identities_called, load
 from mtlskit.cli.options import JsonOption
 from mtlskit.cli.render import colourful, line, print_json, reported
+from mtlskit.cli.spans import left_text, span_text
 from mtlskit.cli.table import Cell, Column, table
 from mtlskit.telemetry.logs import printable
 
@@ -38,14 +39,15 @@ Examples:
 Exit status:
   0  all is fine
   2  wrong usage or configuration
-  3  one is due, has expired, is missing or damaged: see its line"""
+  3  one is due, has expired, is missing or damaged, or its rotation is
+     unfinished: see its line"""
 
 _GREEN, _YELLOW, _RED, _DIM = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[2m"
 _COLOURS = {"fine": _GREEN, "due": _YELLOW, "pending": _YELLOW, "none yet": _YELLOW, "not in the file": _DIM}
 """By state; the others are red."""
 
 _COLUMNS = (
-    Column("NAME", least=8),
+    Column("NAME", least=12),  # what commands take: other columns go first
     Column("ISSUER", missable=3),
     Column("SUBJECT", least=10, missable=4),
     Column("SERIAL", least=8, missable=5),
@@ -102,7 +104,10 @@ def check(
 
 
 def _fine(inventory: Inventory) -> bool:
-    return all(item.condition.value in {"fine", "not in the file"} for item in inventory.items)
+    return all(
+        item.condition.value == "not in the file" or (item.condition.value == "fine" and not item.rotating)
+        for item in inventory.items
+    )
 
 
 # For scripts.
@@ -135,6 +140,7 @@ def _plain_item(item: Item) -> dict[str, Any]:
         "due_at": decision.due_at.isoformat(timespec="seconds") if decision is not None else None,
         "days_left": decision.days_left if decision is not None else None,
         "rotating": item.rotating,
+        "rotation_problem": item.failed or None,
         "tunnels": list(item.tunnels),
     }
 
@@ -146,6 +152,7 @@ def _listed(inventory: Inventory, *, width: int | None, colour: bool) -> Iterato
     rows = [_row(item, bar=width is not None, colour=colour) for item in inventory.items]
     yield from table(_COLUMNS, rows, width=width)
     notes = [f"{printable(item.name)}: {item.reason}; {item.todo}" for item in inventory.items if item.reason]
+    notes += [f"{printable(item.name)}: {_unfinished(item)}; {item.todo}" for item in inventory.items if item.failed]
     if inventory.reason:
         notes.append(f"the store: {inventory.reason}")
     if notes:
@@ -164,20 +171,20 @@ def _row(item: Item, *, bar: bool, colour: bool) -> list[Cell]:
         Cell(item.serial or "-"),
         Cell(expires),
         Cell(_left(item, bar=bar), shade),
-        Cell(f"{state}, rotating" if item.rotating and state not in {"none yet", "pending"} else state, shade),
+        Cell(f"{state}, unfinished" if item.rotating and state != "pending" else state, shade),
         Cell(", ".join(item.tunnels) or "-"),
     ]
 
 
 def _shade(item: Item) -> str:
-    return _COLOURS.get(item.condition.value, _RED)
+    return _YELLOW if item.condition.value == "fine" and item.rotating else _COLOURS.get(item.condition.value, _RED)
 
 
 def _left(item: Item, *, bar: bool) -> str:
     """`██████░░░░ 219 d`: how much of the life is left, and how long that is."""
     if item.decision is None or item.not_before is None:
         return "-"
-    told = _length(item.decision.remaining)
+    told = left_text(item.decision.remaining)
     if not bar:
         return told
     life = max(item.decision.not_after - item.not_before, timedelta(seconds=1))
@@ -186,23 +193,27 @@ def _left(item: Item, *, bar: bool) -> str:
     return f"{drawn * full}{empty * (_BAR - full)} {told}"
 
 
-def _length(remaining: timedelta) -> str:
-    """`43 d`, `5 h` or `12 min`; -1 d from the first moment after the end."""
-    seconds = remaining.total_seconds()
-    if seconds >= 2 * 86400 or seconds < 0:
-        return f"{int(seconds // 86400)} d"
-    return f"{int(seconds // 3600)} h" if seconds >= 2 * 3600 else f"{int(seconds // 60)} min"
-
-
 def _verdicts(inventory: Inventory, *, colour: bool) -> Iterator[str]:
     for item in inventory.items:
         state = f"{_shade(item)}{item.condition.value}\x1b[0m" if colour else item.condition.value
-        dates = ""
-        if item.decision is not None and not item.reason:
-            ends = "expired" if item.decision.remaining < timedelta() else "expires"
-            dates = f", {ends} {item.decision.not_after:%Y-%m-%d %H:%M} UTC ({_length(item.decision.remaining)})"
-        told = f": {item.reason}" if item.reason else ""
+        told = f": {item.reason}" if item.reason else _dates(item)
+        if item.rotating:
+            told += f"; {_unfinished(item)}"
         todo = f"; {item.todo}" if item.todo else ""
-        yield f"{item.name}: {state}{dates}{told}{todo}"
+        yield f"{item.name}: {state}{told}{todo}"
         for warning in item.warnings:
             yield f"  warning: {warning}"
+
+
+def _dates(item: Item) -> str:
+    """`, expires 2027-01-31 12:00 UTC (43 d)`, and after `expired` only when that was."""
+    if item.decision is None:
+        return ""
+    end, seconds = f"{item.decision.not_after:%Y-%m-%d %H:%M} UTC", item.decision.remaining.total_seconds()
+    if seconds < 0:
+        return f" {end} ({span_text(-seconds)} ago)"
+    return f", expires {end} ({span_text(seconds)})"
+
+
+def _unfinished(item: Item) -> str:
+    return f"rotation unfinished: {printable(item.failed)}" if item.failed else "rotation unfinished"

@@ -29,9 +29,10 @@ Examples:
 \b
 Exit status:
   0  done, or nothing to do
-  1  one of them failed; its old certificate goes on serving, and the next run goes on where this one ended
+  1  one of them failed, and says which certificate is in use; the next run goes on where this one ended
   2  wrong usage or configuration
-  3  one of them waits for something; with --dry-run: something would be done"""
+  3  one of them waits for something, or --wait has ended before the old sessions did;
+     with --dry-run: something would be done"""
 
 ISSUE_EPILOG = """\b
 Examples:
@@ -225,7 +226,7 @@ def finish(outcomes: Sequence[Outcome], *, as_json: bool, log: str = "text") -> 
     results = {outcome.result for outcome in outcomes}
     if Result.FAILED in results:
         raise typer.Exit(1)
-    if Result.WAITING in results:
+    if Result.WAITING in results or any(outcome.left for outcome in outcomes):
         raise typer.Exit(3)
 
 
@@ -238,7 +239,8 @@ def _tell(outcome: Outcome, log: str) -> None:
         case Result.FAILED if wants_json(log):
             pass  # `rotation_failed` has told it
         case Result.FAILED if isinstance(outcome.error, MtlskitError):
-            fail(outcome.error)
+            error = outcome.error
+            fail(type(error)(error.code, outcome.told, error.hint))
         case Result.WAITING:
             line(f"{outcome.identity}: not done yet, waiting: {outcome.told}")
         case Result.ROTATED:

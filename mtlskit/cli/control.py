@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -12,6 +12,7 @@ import typer
 from mtlskit.cli.options import JsonOption
 from mtlskit.cli.render import line, print_json, reported, warn
 from mtlskit.cli.usage import whole_number
+from mtlskit.telemetry.logs import printable
 
 if TYPE_CHECKING:
     from mtlskit.control.client import Asked, Running
@@ -48,7 +49,8 @@ Examples:
   mtlskit stop --config mtlskit.toml --no-wait
 
 As SIGTERM does: no new clients, and the sessions may finish within the drain time of the configuration. Of several
-proxies, --config, --pid or --all says which is meant."""
+proxies, --config, --pid or --all says which is meant; also where the only one does not run the ./mtlskit.toml of this
+folder."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -137,21 +139,28 @@ def stop(
         place = _place(config, control, as_json=as_json)
         wanted = None if pid is None else whole_number("--pid", pid)
 
+        names: dict[int, str] = {}
+
         async def tell(proxy: Running) -> dict[str, Any]:
             def heard(answer: dict[str, Any]) -> None:
                 if not as_json:
-                    line(f"proxy {proxy.pid}: {_stopping(answer)}")
+                    line(f"{names[proxy.pid]}: {_stopping(answer)}")
 
             return await stop_one(proxy, wait=not no_wait, heard=heard)
 
         async def ask() -> list[Asked]:
-            proxies = _chosen(await _survey(place, config), place, config)
-            proxies = [proxy for proxy in proxies if wanted in (None, proxy.pid)]
-            return await ask_each(proxies if everyone else _at_most_one(proxies), tell)
+            found = await _survey(place, config)
+            proxies = _chosen(found, place, config)
+            names.update((each.proxy.pid, _described(each)) for each in found)
+            if wanted is not None:
+                proxies = _with_pid(proxies, wanted, names)
+            elif not everyone:
+                proxies = _at_most_one(proxies)
+                if config is None:
+                    _check_meant(found[0])
+            return await ask_each(proxies, tell)
 
         answers = _run(ask)
-        if not answers:
-            raise _nobody(place, config)
         failures = [each.error for each in answers if each.error is not None]
         if as_json and not failures:
             print_json({"proxies": [_entry(each) for each in answers]})
@@ -175,6 +184,40 @@ def _at_most_one(proxies: list[Running]) -> list[Running]:
             "say --pid PID, --config FILE or --all",
         )
     return proxies
+
+
+def _with_pid(proxies: list[Running], pid: int, names: Mapping[int, str]) -> list[Running]:
+    """Raises ControlError (CTL_NO_PROXY) where none of them is the process, with those that there are."""
+    from mtlskit.errors import Code, ControlError
+
+    chosen = [proxy for proxy in proxies if proxy.pid == pid]
+    if not chosen:
+        told = ", ".join(names[proxy.pid] for proxy in proxies)
+        raise ControlError(
+            Code.CTL_NO_PROXY, f"no proxy is process {pid}; running: {told}", "say --pid with one of these"
+        )
+    return chosen
+
+
+def _check_meant(only: Asked) -> None:
+    """Raises ConfigError (USAGE) where a configuration file lies here, and the only proxy runs another one."""
+    from mtlskit.config.locate import FILE_NAME
+    from mtlskit.errors import Code, ConfigError
+
+    here = Path(FILE_NAME)
+    if only.answer is not None and os.path.lexists(here) and not _runs(only.answer, here):
+        raise ConfigError(
+            Code.USAGE,
+            f"{_described(only)} runs, and not {here} of this folder: it is not said whether it is meant",
+            f"say --pid {only.proxy.pid} or --all to stop it, or --config FILE for another",
+        )
+
+
+def _described(asked: Asked) -> str:
+    """`proxy 4711 (/etc/mtlskit/mtlskit.toml)`. What it runs is its own word: escaped."""
+    if asked.answer is None:
+        return f"proxy {asked.proxy.pid}"
+    return f"proxy {asked.proxy.pid} ({printable(str(asked.answer.get('config') or 'from flags'))})"
 
 
 def _run(work: Callable[[], Awaitable[_Result]]) -> _Result:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mtlskit.cli.render import Colour, line, painted
+from mtlskit.cli.spans import span_text
 from mtlskit.telemetry.logs import printable
 
 __all__ = ["needs_attention", "show_reload", "show_status", "show_unanswered"]
@@ -28,7 +29,7 @@ def show_status(status: Mapping[str, Any], *, now: datetime | None = None) -> No
     draining = ", stopping" if status.get("draining") else ""
     line(
         f"proxy {status.get('pid')}{draining}: {printable(str(status.get('config') or 'from flags'))},"
-        f" version {printable(str(status.get('version')))}, up {_span(float(status.get('uptime', 0)))}"
+        f" version {printable(str(status.get('version')))}, up {span_text(float(status.get('uptime', 0)))}"
     )
     tunnels = list(status.get("tunnels", ()))
     rows = [_row(tunnel, moment) for tunnel in tunnels]
@@ -125,10 +126,3 @@ def _days_left(not_after: object, now: datetime) -> str:
 
 def _day(moment: object) -> str:
     return f"{printable(str(moment))[:16].replace('T', ' ')} UTC"
-
-
-def _span(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{int(seconds)} s"

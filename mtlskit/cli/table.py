@@ -48,19 +48,29 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, width: i
 
 
 def _fit(columns: Sequence[Column], widths: list[int], width: int) -> list[int]:
-    """Shrink `widths` until the row fits, the widest column first; returns the columns that can be shown."""
+    """Shrink `widths` until the row fits, the widest column first; returns the columns that can be shown.
+
+    Which columns can be shown is settled before any of them shrinks, so that what is left out gives its room to the
+    others.
+    """
+    least = [min(widths[number], column.least or widths[number]) for number, column in enumerate(columns)]
     shown = list(range(len(columns)))
-    while True:
-        if sum(widths[number] for number in shown) + GAP * (len(shown) - 1) <= width:
-            return shown
-        shrinkable = [number for number in shown if widths[number] > (columns[number].least or widths[number])]
-        if shrinkable:
-            widths[max(shrinkable, key=lambda number: widths[number])] -= 1
-            continue
-        least = max(shown, key=lambda number: columns[number].missable)
-        if not columns[least].missable:
-            return shown
-        shown.remove(least)
+    while _taken(least, shown) > width:
+        next_out = max(shown, key=lambda number: columns[number].missable)
+        if not columns[next_out].missable:
+            break
+        shown.remove(next_out)
+    while _taken(widths, shown) > width:
+        shrinkable = [number for number in shown if widths[number] > least[number]]
+        if not shrinkable:
+            break
+        widths[max(shrinkable, key=lambda number: widths[number])] -= 1
+    return shown
+
+
+def _taken(widths: Sequence[int], shown: Sequence[int]) -> int:
+    """Cells that a row takes."""
+    return sum(widths[number] for number in shown) + GAP * (len(shown) - 1)
 
 
 def _padded(cell: Cell, width: int, right: bool) -> str:

@@ -198,6 +198,7 @@ def _name(parameter: Any) -> str:
 
 
 def _spelled(parameter: Any) -> str:
-    """`--dir DIR, or set MTLSKIT_SANDBOX_DIR`."""
+    """`--dir DIR, or set MTLSKIT_SANDBOX_DIR`; an argument is only its metavar."""
     variable = f", or set {parameter.envvar}" if isinstance(parameter.envvar, str) else ""
-    return f"{_name(parameter)} {parameter.metavar or 'VALUE'}{variable}"
+    name, value = _name(parameter), str(parameter.metavar or "VALUE")
+    return f"{name}{variable}" if name == value else f"{name} {value}{variable}"

@@ -110,10 +110,17 @@ class RotationFailed(_OfIdentity):
     code: str
     reason: str
     hint: str
+    serial: str = ""
+    """Of the new certificate, where it is in use already."""
+
+    @property
+    def told(self) -> str:
+        """The reason, and which certificate is in use where that is a new one."""
+        return f"the new certificate {self.serial} is in use, but: {self.reason}" if self.serial else self.reason
 
     def sentence(self) -> str:
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{self.identity}: the rotation failed at {self.step}: {self.reason} [{self.code}]{hint}"
+        return f"{self.identity}: the rotation failed at {self.step}: {self.told} [{self.code}]{hint}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,20 +150,23 @@ async def drain(work: Work) -> Done:
     old = str(work.begun.get("old_serial", ""))
     if not old or not (work.target.identity.revoke_old or work.until is not None):
         return Done()
-    while left := await _sessions(work, old):
-        told = f"{left} session{'' if left == 1 else 's'} of the old certificate to end"
+    while left := await _older_sessions(work):
+        told = f"{left} session{'' if left == 1 else 's'} of older certificates to end"
         try:
             await work.pause(_DRAIN_PAUSE, told)
         except StillWaiting:
+            if work.until is not None:
+                work.note(f"the time is over, and there were still {told}")
             return Done(f"going on without waiting for {told}", {"left": left})
     if left is None:
-        return Done("whether sessions use the old certificate is not known: no proxy tells", {"left": None})
-    return Done("no session uses the old certificate", {"left": 0})
+        return Done("whether sessions use an older certificate is not known: no proxy tells", {"left": None})
+    return Done("no session uses an older certificate", {"left": 0})
 
 
-async def _sessions(work: Work, serial: str) -> int | None:
-    expected = bool(work.target.tunnels)
-    return await work.tools.proxies.sessions(work.target.identity.cert, serial, expected=expected)
+async def _older_sessions(work: Work) -> int | None:
+    """Of any certificate but the new one: an earlier rotation may have left its sessions alone."""
+    expected, serial = bool(work.target.tunnels), _new(work).facts.serial
+    return await work.tools.proxies.sessions(work.target.identity.cert, serial, expected=expected, others=True)
 
 
 async def revoke(work: Work) -> Done:

@@ -28,7 +28,7 @@ from mtlskit.net.identity import pair_of, resolved, trust_of
 from mtlskit.pki.certificates import load_certificates, serial_text, subject_text
 from mtlskit.pki.chains import assemble
 from mtlskit.store.identities import Store, StoredIdentity, Version
-from mtlskit.store.journal import ABANDONED, DONE, Journal
+from mtlskit.store.journal import ABANDONED, DONE, FAILED, Journal, Rotation
 
 __all__ = ["Condition", "Inventory", "Item", "examine", "take_stock"]
 
@@ -83,6 +83,8 @@ class Item:
     tunnels: tuple[str, ...] = ()
     rotating: bool = False
     """A rotation has begun and is not finished."""
+    failed: str = ""
+    """Why that rotation did not come further when it was tried last, in a sentence; empty where it only waits."""
     reason: str = ""
     """What is wrong, in a sentence."""
     code: Code | None = None
@@ -152,8 +154,12 @@ def _look(identity: IdentityConfig, config: ProxyConfig, tunnels: tuple[str, ...
             files = resolved(identity)
             return _judged(item, _Found(_leaf(files.cert, files.key)), identity, now)
         stored = Store(config.store).identity(identity.name)
-        if _is_rotating(stored):
-            item = replace(item, rotating=True)
+        try:
+            left = _unfinished(stored)
+        except MtlskitError as exc:
+            return _damaged(item, exc, exc.hint)  # a rotation would stop at its journal too
+        if left is not None:
+            item = replace(item, rotating=True, failed=_failure(left))
         found = _current(stored)
     except MtlskitError as exc:
         return _damaged(item, exc, _remedy(exc, identity))
@@ -164,16 +170,23 @@ def _look(identity: IdentityConfig, config: ProxyConfig, tunnels: tuple[str, ...
     return replace(item, condition=Condition.PENDING, todo=_next_step(identity))
 
 
-def _is_rotating(stored: StoredIdentity) -> bool:
-    """Whether a rotation is unfinished. Raises `StoreError`.
+def _unfinished(stored: StoredIdentity) -> Rotation | None:
+    """The rotation that is not finished, if there is one. Raises `StoreError`.
 
     Mostly the last line says that the last one is done, and the rest of the journal need not be read.
     """
     with suppress(OSError), stored.journal_path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_LINE))
         if _ENDED.search(file.read(_LAST_LINE)):
-            return False
-    return Journal(stored.journal_path).unfinished() is not None
+            return None
+    return Journal(stored.journal_path).unfinished()
+
+
+def _failure(left: Rotation) -> str:
+    """Why the last try failed; empty where none has, or where a step was done since."""
+    failed = left.facts(FAILED)
+    since = max((str(facts.get("time", "")) for step, facts in left.steps.items() if step != FAILED), default="")
+    return str(failed.get("reason") or "") if str(failed.get("time", "")) >= since else ""
 
 
 def _left_over(stored: StoredIdentity, config: ProxyConfig, now: datetime) -> Item:
@@ -241,7 +254,7 @@ def _judged(item: Item, found: _Found, identity: IdentityConfig, now: datetime) 
     todo = ""
     if state is State.NOT_YET_VALID:
         todo = "set this machine's clock (date -u shows it), if the certificate was issued just now"
-    elif state is not State.FINE:
+    elif state is not State.FINE or item.rotating:
         todo = _next_step(identity)
     return _with_facts(item, found, decision, Condition(state.value), todo)
 

@@ -27,8 +27,8 @@ class Proxies(Protocol):
         A word on it for people. Raises `RotationError` (NOT_SERVED).
         """
 
-    async def sessions(self, cert: Path, serial: str, *, expected: bool) -> int | None:
-        """How many sessions of proxies that use `cert` were opened with the certificate `serial`.
+    async def sessions(self, cert: Path, serial: str, *, expected: bool, others: bool = False) -> int | None:
+        """How many sessions of proxies that use `cert` were opened with the certificate `serial`; or with `others`.
 
         None where a proxy does not say, and where none was found though one is `expected`, because tunnels use the
         identity: it may keep its socket in another folder. Nobody may conclude then that there are none.
@@ -68,9 +68,9 @@ class ControlledProxies:
                 ) from exc
             _check(identity, proxy.pid, answer, names, serial)
             told.append(f"process {proxy.pid} ({', '.join(sorted(names))})")
-        return f"served by {' and '.join(told)}" if told else "no running proxy uses it"
+        return f"served by {' and '.join(told)}" if told else f"no proxy that uses it was found in {self._place.folder}"
 
-    async def sessions(self, cert: Path, serial: str, *, expected: bool) -> int | None:
+    async def sessions(self, cert: Path, serial: str, *, expected: bool, others: bool = False) -> int | None:
         """As `Proxies.sessions`."""
         count, found = 0, False
         try:
@@ -91,7 +91,8 @@ class ControlledProxies:
                 by_serial = tunnel["sessions_by_serial"]
                 # Clients that are still logging in are in no serial's count, and may use the old certificate too.
                 unknown = int(tunnel.get("sessions", 0)) - sum(by_serial.values())
-                count += int(by_serial.get(serial, 0)) + max(0, unknown)
+                ours = int(by_serial.get(serial, 0))
+                count += (sum(by_serial.values()) - ours if others else ours) + max(0, unknown)
         return count if found or not expected else None
 
     async def _running(self) -> list[Running]:

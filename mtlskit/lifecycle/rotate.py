@@ -13,14 +13,14 @@ comes, has nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
 
 from mtlskit.errors import Code, MtlskitError, StoreError
 from mtlskit.lifecycle import install, obtain
-from mtlskit.lifecycle.due import decision_of
+from mtlskit.lifecycle.due import decision_of, why_renewed
 from mtlskit.lifecycle.events import (
     Rotated,
     RotationBegun,
@@ -36,7 +36,7 @@ from mtlskit.lifecycle.target import PATIENCE, Outcome, Result, Target, Tools, W
 from mtlskit.lifecycle.work import Step, StillWaiting, UselessRotation, Work
 from mtlskit.store.audit import write_audit
 from mtlskit.store.identities import KEY, Version
-from mtlskit.store.journal import BEGUN, DONE, Journal, Rotation
+from mtlskit.store.journal import BEGUN, DONE, FAILED, Journal, Rotation
 from mtlskit.store.lock import FileLock
 
 __all__ = ["STEPS", "rotate"]
@@ -89,8 +89,8 @@ class _Run:
             current = self._current()
             why = "another process has just done it" if self._done_by_another(before) else ""
             if current is not None and (why := why or self._fine(current)):
-                await pay_debts(self.target, self.tools, self.journal)
-                return self._nothing(current, why)
+                paid = await pay_debts(self.target, self.tools, self.journal)
+                return self._nothing(current, "; ".join([why, *paid]))
             rotation = await self._rotation(current)
             self.work = Work(self.target, self.tools, self.wanted, rotation, self.until)
             try:
@@ -105,30 +105,51 @@ class _Run:
         """The outcome of a run that an error has ended; the operator's hook and the audit log hear of it."""
         name, rotation = self.target.name, self.work.rotation.id if self.work else ""
         reason = {"code": exc.code.value, "reason": exc.sentence, "hint": exc.hint}
-        self.tools.emit(RotationFailed(identity=name, step=self.step, **reason))
+        made = self._in_use()
+        event = RotationFailed(identity=name, step=self.step, serial=made.facts.serial if made else "", **reason)
+        self.tools.emit(event)
         facts = {"rotation": rotation, "step": self.step, "code": exc.code.value, "error": exc.sentence}
         for note in (
             await self._attempt_hook(facts),
-            self._attempt_audit("failed", step=self.step, code=exc.code.value, reason=exc.sentence),
+            self._attempt(self._note_failure, exc),
+            self._attempt(self._audit, "failed", step=self.step, code=exc.code.value, reason=exc.sentence),
         ):
             if note:
                 self.tools.emit(RotationNoted(identity=name, note=note))
-        notes = tuple(self.work.notes) if self.work else ()
         return Outcome(
             name,
             Result.FAILED,
-            exc.sentence,
+            event.told,
             rotation=rotation,
+            version=made.number if made else None,
+            serial=made.facts.serial if made else "",
+            not_after=made.facts.not_after if made else "",
             step=self.step,
             error=exc,
-            notes=notes,
+            notes=tuple(self.work.notes) if self.work else (),
             old_serial=self._old_serial,
         )
+
+    def _in_use(self) -> Version | None:
+        """The version that this run has made, if it is in use in spite of a failure."""
+        try:
+            current = current_of(self.target)
+        except StoreError:
+            return None
+        ours = current is not None and self.work is not None and current.facts.rotation == self.work.rotation.id
+        return current if ours else None
+
+    def _note_failure(self, exc: MtlskitError) -> None:
+        left = self.journal.unfinished()
+        facts = {"at": self.step, "code": exc.code.value, "reason": exc.sentence}
+        # Once, while it stays the same: what is tried every hour for months must not fill the journal.
+        if left is not None and not facts.items() <= left.facts(FAILED).items():
+            self.journal.note(left, FAILED, self.tools.clock(), **facts)
 
     # The way through.
 
     async def _walk(self, work: Work) -> Outcome:
-        resumed = len(work.rotation.steps) > 1
+        resumed = len(work.rotation.steps.keys() - {FAILED}) > 1
         for step, do in STEPS.items():
             # What an earlier run has proved, or was told not to, may be long ago: it is proved before the switch.
             again = step == "prove" and resumed and "switch" not in work.rotation.steps
@@ -153,6 +174,8 @@ class _Run:
         current = current_of(self.target) if made is None else made
         version, facts = (current.number, current.facts) if current is not None else (None, None)
         serial, not_after = (facts.serial, facts.not_after) if facts is not None else ("", "")
+        if made is not None and why_renewed(self.target, made, self.tools.clock()):
+            work.note(f"the new certificate is due already: it lasts until {not_after[:16].replace('T', ' ')} UTC")
         self._audit("rotated", version=version, serial=serial, old_serial=self._old_serial, notes=work.notes)
         self.journal.note(work.rotation, DONE, self.tools.clock())
         stored.discard_pending(work.rotation.id)
@@ -174,6 +197,7 @@ class _Run:
             version=version,
             serial=serial,
             not_after=not_after,
+            left=int(work.rotation.facts("drain").get("left") or 0) if self.until is not None else 0,
             notes=tuple(work.notes),
             old_serial=self._old_serial,
         )
@@ -224,7 +248,7 @@ class _Run:
         """Why nothing is to be done, where only what is due is to be; empty where something is."""
         if not self.wanted.only_if_due or self.journal.unfinished() is not None:
             return ""
-        return "" if decision_of(self.target, current, self.tools.clock()).renew else "it is not due"
+        return "" if why_renewed(self.target, current, self.tools.clock()) else "it is not due"
 
     async def _rotation(self, current: Version | None) -> Rotation:
         """The one that was left unfinished, or a new one."""
@@ -234,8 +258,7 @@ class _Run:
             left = None
         self.target.stored.sweep(rotation=left.id if left else "")
         if left is not None:
-            last = list(left.steps)[-1]
-            self.tools.emit(RotationResumed(identity=self.target.name, rotation=left.id, after=last))
+            self.tools.emit(RotationResumed(identity=self.target.name, rotation=left.id, after=left.last))
             return left
         kind = str(self.target.identity.issuer.kind)
         old = current.facts if current is not None else None
@@ -268,13 +291,14 @@ class _Run:
         if self.wanted.material is not None:
             return "a certificate was brought by hand"
         begun, staged = left.facts(BEGUN), self.target.stored.version_of(left.id)
-        if staged is None:
-            if begun.get("given"):
-                return "what was brought by hand is lost"
+        if "switch" not in left.steps:
             if begun.get("issuer") != str(self.target.identity.issuer.kind):
                 return f"the issuer was {begun.get('issuer')} then"
             if begun.get("settings", "") not in ("", settings_of(self.target.identity)):
                 return "the identity's settings have changed since"
+        if staged is None:
+            if begun.get("given"):
+                return "what was brought by hand is lost"
             gone = "spki_sha256" in left.facts("key") and not (self.target.stored.pending(left.id) / KEY).is_file()
             return "its key is gone" if gone else ""
         # A hook that fails for months must not keep its certificate from being renewed.
@@ -290,12 +314,12 @@ class _Run:
     def _audit(self, action: str, **facts: object) -> None:
         write_audit(self.target.store, action, self.target.name, now=self.tools.clock(), **facts)
 
-    def _attempt_audit(self, action: str, **facts: object) -> str:
+    def _attempt(self, write: Callable[..., None], *args: object, **facts: object) -> str:
         """What went wrong while writing; a failure is told already, and must not be lost to a full disk."""
         try:
-            self._audit(action, **facts)
+            write(*args, **facts)
         except MtlskitError as exc:
-            return f"the audit log could not be written: {exc.sentence}"
+            return f"this could not be written down: {exc.sentence}"
         return ""
 
     async def _attempt_hook(self, facts: dict[str, str]) -> str:

@@ -114,32 +114,41 @@ async def revoke_old(work: Work, new_serial: str) -> Done:
     return Done(f"revoked the old certificate: {told}", {"owed": False, "serial": old.serial})
 
 
-async def pay_debts(target: Target, tools: Tools, journal: Journal, *, but: str = "") -> None:
+async def pay_debts(target: Target, tools: Tools, journal: Journal, *, but: str = "") -> list[str]:
     """Revoke what earlier rotations had to leave (but not the one called `but`), once no session uses it.
 
-    Raises `StoreError` where that cannot be written down.
+    What came of each, for people. Raises `StoreError` where that cannot be written down.
     """
+    heard = []
     for rotation in journal.owed():
         if rotation.id == but:
             continue  # it has just looked
         old = Replaced.by(rotation)
         why = old.kept_because(target)
         if not why and await _sessions(target, tools, old.serial) != 0:
+            heard.append(
+                f"the certificate {old.serial} is still to be revoked, once it is sure that no session uses it"
+            )
             continue
-        told = f"kept: {why}"
+        told = f"the certificate {old.serial} of an earlier rotation is not revoked: {why}"
         if not why:
             try:
-                told = await tools.issuer.revoke(old.serial, old.remote_id, now=tools.clock())
-                write_audit(target.store, "revoked", target.name, now=tools.clock(), serial=old.serial, told=told)
+                done = await tools.issuer.revoke(old.serial, old.remote_id, now=tools.clock())
+                write_audit(target.store, "revoked", target.name, now=tools.clock(), serial=old.serial, told=done)
+                told = f"revoked the certificate of an earlier rotation: {done}"
             except MtlskitError as exc:
                 final = exc.code in _CANNOT
-                why = exc.sentence if final else ""
+                still = "" if final else "still "
+                told = f"the certificate {old.serial} of an earlier rotation is {still}not revoked: {exc.sentence}"
+                _note(target, tools, told)
                 if not final:
-                    _note(target, tools, f"the certificate {old.serial} is still not revoked: {exc.sentence}")
+                    heard.append(told)
                     continue
-        if why:
-            _note(target, tools, f"the certificate {old.serial} of an earlier rotation is not revoked: {why}")
+        else:
+            _note(target, tools, told)
         journal.note(rotation, REVOKED, tools.clock(), told=told)
+        heard.append(told)
+    return heard
 
 
 async def give_up(target: Target, tools: Tools, journal: Journal, rotation: Rotation, why: str) -> None:

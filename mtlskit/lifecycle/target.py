@@ -99,3 +99,5 @@ class Outcome:
     """Where it failed or waits."""
     error: MtlskitError | None = None
     notes: tuple[str, ...] = ()
+    left: int = 0
+    """Sessions of older certificates that were still open when the time that was given for them was over."""

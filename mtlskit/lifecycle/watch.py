@@ -16,7 +16,7 @@ import trio
 
 from mtlskit.errors import MtlskitError
 from mtlskit.lifecycle.decide import renewal_time, retry_delay, sleep_until
-from mtlskit.lifecycle.due import decision_of
+from mtlskit.lifecycle.due import decision_of, why_renewed
 from mtlskit.lifecycle.events import RenewalPlanned, RotationFailed
 from mtlskit.lifecycle.rotate import rotate
 from mtlskit.lifecycle.taking_back import current_of
@@ -91,8 +91,14 @@ class _Watcher:
             return self._after_failure()
         if outcome.result is not Result.WAITING and self._owes():
             return self._after_failure()  # a revocation that waits for sessions to end, or for a CA that cannot
+        if outcome.result is Result.ROTATED and self._still_due():
+            return self._after_failure()  # a new certificate that is due at once must not be replaced all the time
         self._failures = 0
         return 0.0 if outcome.result is Result.ROTATED else _LOOK_AGAIN
+
+    def _still_due(self) -> bool:
+        current = current_of(self._target)
+        return current is not None and bool(why_renewed(self._target, current, self._tools.clock()))
 
     def _owes(self) -> bool:
         return bool(Journal(self._target.stored.journal_path).owed())

@@ -203,7 +203,7 @@ class Authority:
         notes = granted.notes
         if ends < _seconds(now + lifetime):
             notes = (*notes, f"shortened: it ends with the CA's own certificate, {ends:%Y-%m-%d %H:%M:%S} UTC")
-        begins = max(_seconds(now - BACKDATED), root.not_valid_before_utc)
+        begins = max(_seconds(now - _backdated(lifetime)), root.not_valid_before_utc)
         certificate = self._sign(granted.subject, granted.public_key, profile, granted.alternatives, begins, ends)
         size = len(certificate.public_bytes(serialization.Encoding.DER))
         if size > MAX_CERTIFICATE:
@@ -247,7 +247,8 @@ class Authority:
     ) -> Issued:
         key = generate_key(kind)
         ends = min(_seconds(now + lifetime), self.certificate.not_valid_after_utc)
-        certificate = self._sign(subject, key.public_key(), profile, alternatives, _seconds(now - BACKDATED), ends)
+        begins = _seconds(now - _backdated(lifetime))
+        certificate = self._sign(subject, key.public_key(), profile, alternatives, begins, ends)
         return Issued(certificates_pem([certificate]), private_key_pem(key), certificate)
 
     def _sign(
@@ -292,6 +293,11 @@ def _builder(
 ) -> x509.CertificateBuilder:
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     return builder.serial_number(x509.random_serial_number()).not_valid_before(begins).not_valid_after(ends)
+
+
+def _backdated(lifetime: timedelta) -> timedelta:
+    """How long before now a leaf begins: of a short life a tenth, or it would be half over when it begins."""
+    return min(BACKDATED, max(lifetime, timedelta()) / 10)
 
 
 def _seconds(moment: datetime) -> datetime:

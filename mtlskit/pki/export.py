@@ -88,7 +88,7 @@ def _pem(material: CheckedMaterial, passphrase: bytes | None) -> Exported:
 
 def _psql(material: CheckedMaterial, passphrase: bytes | None) -> Exported:
     """PostgreSQL docs, libpq, "SSL Support": the files in ~/.postgresql."""
-    return Exported((*_key_and_chain(material, passphrase, "postgresql"), *_root(material)))
+    return Exported((*_key_and_chain(material, passphrase, "postgresql"), *_root(material)), _rootless(material))
 
 
 def _p12(material: CheckedMaterial, passphrase: bytes | None) -> Exported:
@@ -97,8 +97,7 @@ def _p12(material: CheckedMaterial, passphrase: bytes | None) -> Exported:
 
 
 def _jdbc(material: CheckedMaterial, passphrase: bytes | None) -> Exported:
-    notes = () if material.roots else ("the server's CA is not among the files: name it with --ca",)
-    return Exported((_archive(material, passphrase, _JDBC_ALIAS), *_root(material)), notes)
+    return Exported((_archive(material, passphrase, _JDBC_ALIAS), *_root(material)), _rootless(material))
 
 
 def _der(material: CheckedMaterial, passphrase: bytes | None) -> Exported:
@@ -121,6 +120,11 @@ def _der(material: CheckedMaterial, passphrase: bytes | None) -> Exported:
 def _key_and_chain(material: CheckedMaterial, passphrase: bytes | None, stem: str) -> tuple[ExportedFile, ...]:
     key = private_key_pem(material.pair.key, passphrase)
     return ExportedFile(f"{stem}.key", key, secret=True), ExportedFile(f"{stem}.crt", material.cert_pem)
+
+
+def _rootless(material: CheckedMaterial) -> tuple[str, ...]:
+    """For clients that look for the server's CA in a file of their own."""
+    return () if material.roots else ("the server's CA is not among the files: name it with --ca",)
 
 
 def _root(material: CheckedMaterial) -> tuple[ExportedFile, ...]:

@@ -91,7 +91,8 @@ def subject_name(text: str) -> x509.Name:
     try:
         name = x509.Name.from_rfc4514_string(text)
     except (ValueError, KeyError) as exc:
-        raise ValueError(f"not a name as RFC 4514 writes it, such as CN=reporting,O=Example ({exc})") from exc
+        why = f" ({exc})" if str(exc) else ""
+        raise ValueError(f"not a name as RFC 4514 writes it, such as CN=reporting,O=Example{why}") from exc
     if not list(name):
         raise ValueError("it is empty; write CN=reporting, for instance")
     for part in name:

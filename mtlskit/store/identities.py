@@ -82,6 +82,7 @@ class StoredIdentity:
         Raises `StoreError` (STORE_UNUSABLE), also where others may write to them, or where they are another user's: if
         root wrote to them, whoever runs the proxy could then neither read the new key nor add to the journal.
         """
+        self._refuse_guest()
         self._make((self.folder.parent, self.folder, self.folder / VERSIONS))
         self._refuse_others()
 
@@ -214,6 +215,19 @@ class StoredIdentity:
                     flush_folder(folder.parent)
             except OSError as exc:
                 raise unusable(folder, "made", exc) from exc
+
+    def _refuse_guest(self) -> None:
+        """Root would make a store that belongs to root, in a folder of somebody else, who could not read it."""
+        root = self.folder.parent
+        if not hasattr(os, "geteuid") or os.geteuid() != 0 or root.exists():
+            return
+        above = next((folder for folder in root.absolute().parents if folder.exists()), None)
+        if above is not None and (owner := above.stat().st_uid) != 0:
+            raise StoreError(
+                Code.STORE_UNUSABLE,
+                f"{root}: would belong to root, in a folder of the user with the id {owner}",
+                f"run it as that user: sudo -u '#{owner}' mtlskit …; or make the folder first, if root runs the proxy",
+            )
 
     def _refuse_others(self) -> None:
         if not hasattr(os, "geteuid"):

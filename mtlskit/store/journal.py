@@ -19,12 +19,14 @@ from mtlskit.errors import Code, IdentityError, StoreError
 from mtlskit.store.files import write_file
 from mtlskit.store.lines import append_line, read_lines
 
-__all__ = ["ABANDONED", "BEGUN", "DONE", "REVOKE", "REVOKED", "Journal", "Rotation"]
+__all__ = ["ABANDONED", "BEGUN", "DONE", "FAILED", "REVOKE", "REVOKED", "Journal", "Rotation"]
 
 BEGUN = "begun"
 REVOKE = "revoke"
 REVOKED = "revoked later"
 DONE = "done"
+FAILED = "failed"
+"""No step, but why the last try did not come further."""
 ABANDONED = "abandoned"
 _ENDINGS = frozenset({DONE, ABANDONED})
 
@@ -43,6 +45,11 @@ class Rotation:
     def open(self) -> bool:
         """Whether something is left to be done."""
         return not _ENDINGS & self.steps.keys()
+
+    @property
+    def last(self) -> str:
+        """The last step that was done."""
+        return [step for step in self.steps if step != FAILED][-1]
 
     def facts(self, step: str) -> Mapping[str, Any]:
         """What was written with a step; nothing if it has not been done."""

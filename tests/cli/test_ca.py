@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def test_the_list_for_people(run: Run, tmp_path: Path) -> None:
     lines = said(run("ca", "list", "--dir", "ca")).splitlines()
     assert lines[1].split() == ["SERIAL", "PROFILE", "ENDS", "STATE", "SUBJECT"]
     assert "  revoked 20" in lines[2]
-    assert "  valid, 1 day left   CN=reporting" in lines[3]
+    assert re.search(r" \d\d:\d\d UTC  valid, 35 h left +CN=reporting$", lines[3])
     assert all(line.index("CN=reporting") == lines[1].index("SUBJECT") for line in lines[2:4])
     (tmp_path / "ca" / "ca.crl").unlink()
     assert "warning: ca/ca.crl is missing" in run("ca", "list", "--dir", "ca").stderr
@@ -174,7 +175,7 @@ def test_warnings_of_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ca_words.tell_of_list(tmp_path, now, 0, now)
     lacks, old = capsys.readouterr().err.splitlines()
     assert "lacks 2 revoked certificates" in lacks
-    assert "was good until 2026-06-01, and servers refuse every client now" in old
+    assert "was good until 2026-06-01 00:00 UTC, and servers refuse every client now" in old
     assert f"mtlskit ca crl --dir {tmp_path}" in lacks
 
 
@@ -218,10 +219,41 @@ def test_a_certificate_that_finds_no_place_is_not_issued(run: Run, tmp_path: Pat
     refused(run(*SIGN), "client.crt exists already, and nothing was issued")
     assert not list((tmp_path / "ca" / "issued").iterdir())
     said(run(*SIGN, "--force"))
+    for place, why in (("missing/c.crt", "missing does not exist"), ("client.csr/c.crt", "client.csr is no folder")):
+        refused(run(*SIGN[:-1], place), "cannot be written, and nothing was issued", why)
+    assert len(list((tmp_path / "ca" / "issued").iterdir())) == 1
+
+
+def test_a_folder_that_is_somebody_elses_is_seen_before_signing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    said(run(*INIT))
+    monkeypatch.setattr(os, "access", lambda path, how: how != os.W_OK)
+    refused(run(*SIGN), "client.crt: cannot be written, and nothing was issued: . is not yours to write to")
+    assert not list(Path("ca/issued").iterdir())
+
+
+def test_a_failure_that_comes_after_signing_says_where_the_certificate_is(run: Run, tmp_path: Path) -> None:
+    said(run(*INIT))
+    (tmp_path / "taken").mkdir()
+    refused(run(*SIGN[:-1], "taken", "--force"), "taken", "the certificate was issued: cp ca/issued/")
+    assert len(list((tmp_path / "ca" / "issued").iterdir())) == 1
+
+
+def test_the_time_is_told_of_short_lives(run: Run) -> None:
+    short = ("--lifetime", "5m")
+    end = r"good until \d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    assert re.search(end, said(run(*INIT, *short)))
+    assert re.search(end, said(run(*SIGN, *short)))
+    assert len(re.findall(end, said(run("ca", "crl", "--dir", "ca", *short)))) == 1
+    listed = said(run("ca", "list", "--dir", "ca"))
+    assert len(re.findall(end, listed)) == 2
+    assert "valid, 4 min left" in listed
+
+
+def test_the_certificate_is_not_the_folder(run: Run) -> None:
+    said(run(*INIT))
     refused(
-        run(*SIGN[:-1], "missing/client.crt"), "No such file or directory", "the certificate was issued: cp ca/issued/"
+        run("ca", "list", "--dir", "ca/ca.crt"), "--dir ca/ca.crt: a file, and no folder", "name the folder: --dir ca"
     )
-    assert len(list((tmp_path / "ca" / "issued").iterdir())) == 2
 
 
 @pytest.mark.parametrize(
@@ -229,6 +261,7 @@ def test_a_certificate_that_finds_no_place_is_not_issued(run: Run, tmp_path: Pat
     [
         (INIT, ("MTLS-CA-002", "holds a CA already")),
         (("ca", "init", "--dir", "x", "--subject", "/CN=a"), ("--subject /CN=a", "OpenSSL's old way")),
+        (("ca", "init", "--dir", "x", "--subject", "bad"), ("such as CN=reporting,O=Example [MTLS-CFG-012]",)),
         (("ca", "init", "--dir", "x", "--subject", "CN=a", "--type", "dsa"), ("--type dsa",)),
         (("ca", "init", "--dir", "x", "--subject", "CN=a", "--lifetime", "11y"), ("--lifetime 11y: not a duration",)),
         (("ca", "init", "--dir", ".", "--subject", "CN=a"), ("MTLS-CA-002", "is not empty")),

@@ -121,6 +121,41 @@ def test_how_the_files_are_used_is_told(run: Run, tmp_path: Path) -> None:
     assert "horse" not in used
 
 
+def configure(first: str, second: str) -> None:
+    """Two tunnels, each with these lines of its own, and an identity without CAs."""
+    text = CONFIG.replace('ca = "ca.crt"\n', "")
+    two = text.partition("[tunnel.one]")[2].replace("6432", "6433")
+    Path("mtlskit.toml").write_text(f"{text}{first}\n[tunnel.two]{two}{second}\n", encoding="utf-8")
+
+
+def test_the_ca_of_the_tunnel_goes_along_where_the_identity_has_none(run: Run, tmp_path: Path) -> None:
+    configure('ca = "ca.crt"', 'ca = "ca.crt"')
+    for form in ("psql", "jdbc"):
+        result = run("reporting", "--format", form, "--out", form, *SECRET)
+        assert f"sslrootcert={tmp_path}/{form}/root.crt" in said(result)
+        assert result.stderr == ""
+        assert (tmp_path / form / "root.crt").read_bytes() == SERVERS.cert_pem
+
+
+def test_tunnels_that_trust_different_cas_are_told(run: Run, tmp_path: Path) -> None:
+    configure('ca = "ca.crt"', 'ca = "c.crt"')
+    result = run("reporting", "--format", "psql", "--out", "p")
+    assert "use:  psql" in said(result)
+    assert "warning: the tunnels trust different CAs: " in result.stderr
+    assert "c.crt for two; what is written is for one" in result.stderr
+    assert (tmp_path / "p" / "root.crt").read_bytes() == SERVERS.cert_pem
+    assert run("reporting", "--format", "psql", "--out", "q", "--ca", "ca.crt").stderr == ""
+
+
+@pytest.mark.parametrize("form", ["psql", "jdbc"])
+def test_a_client_that_needs_a_ca_and_gets_none_is_warned_of(run: Run, tmp_path: Path, form: str) -> None:
+    configure("", "")
+    result = run("reporting", "--format", form, "--out", "o", *SECRET)
+    assert "sslrootcert=FILE" in said(result)
+    assert result.stderr == "warning: the server's CA is not among the files: name it with --ca\n"
+    assert not (tmp_path / "o" / "root.crt").exists()
+
+
 def test_another_ca_than_the_identitys_may_be_given(run: Run, tmp_path: Path) -> None:
     (tmp_path / "other.crt").write_bytes(CLIENTS.cert_pem)
     said(run("reporting", "--format", "pem", "--out", "o", "--ca", "other.crt"))

@@ -111,6 +111,17 @@ def test_a_pair_that_was_made_elsewhere(run: Run) -> None:
     assert (second["old_serial"], second["version"]) == (first["serial"], 2)
 
 
+def test_a_certificate_alone_that_nothing_waits_for(run: Run) -> None:
+    for issuer, more, hint in (
+        ("csr", "", "mtlskit certs rotate reporting makes a request; or give --key FILE"),
+        ("ca", 'ca_dir = "ca"', "give --key FILE as well"),
+    ):
+        configure(issuer, more)
+        refused = run("certs", "import", "reporting", "ca/ca.crt", status=2)
+        assert "no request of reporting is waiting for a certificate, and no key came along" in refused.stderr
+        assert f"hint:  {hint}\n" in refused.stderr
+
+
 def test_an_archive(run: Run) -> None:
     cert, key = own_pair(run)
     openssl("pkcs12", "-export", "-in", cert, "-inkey", key, "-out", "own.p12", "-passout", "pass:secret")

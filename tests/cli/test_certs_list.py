@@ -20,6 +20,7 @@ from mtlskit.cli.certs_list import ATTENTION
 from mtlskit.cli.main import app
 from mtlskit.pki.authority import Authority
 from mtlskit.pki.keys import generate_key, private_key_pem
+from mtlskit.store.journal import FAILED, Journal
 from tests.support.stored_identities import put_version
 
 Run = Callable[..., Result]
@@ -82,7 +83,7 @@ def test_a_list_for_people(run: Run, fill: Callable[..., None]) -> None:
     ]
     assert " CN=reporting " in rows[0]
     assert " 99 d " in rows[0]
-    assert " -3 d " in rows[2]
+    assert " -2 d " in rows[2]
     assert "\x1b" not in result.stdout
 
 
@@ -110,7 +111,7 @@ def test_what_the_file_does_not_name_is_listed_and_not_checked(
 
 
 KEYS = ["name", "issuer", "state", "todo", "reason", "code", "warnings", "version", "subject", "serial", "not_before",
-        "not_after", "due_at", "days_left", "rotating", "tunnels"]  # fmt: skip
+        "not_after", "due_at", "days_left", "rotating", "rotation_problem", "tunnels"]  # fmt: skip
 
 
 def test_the_json_has_every_key_and_times_with_a_zone(run: Run, fill: Callable[..., None], tmp_path: Path) -> None:
@@ -163,7 +164,35 @@ def test_a_verdict_is_a_line_with_what_to_do(run: Run, fill: Callable[..., None]
     assert "does not belong to" in damaged
     assert damaged.endswith("; mtlskit certs rotate reporting")
     assert re.fullmatch(r"etl: due, expires \d{4}-\d\d-\d\d \d\d:\d\d UTC \(4 d\); mtlskit certs rotate etl", due)
-    assert re.fullmatch(r"late: expired, expired .* UTC \(-3 d\); mtlskit certs rotate late", expired)
+    assert re.fullmatch(r"late: expired \S+ \S+ UTC \(2 d ago\); mtlskit certs rotate late", expired)
+
+
+def test_an_unfinished_rotation_wants_attention(run: Run, fill: Callable[..., None], tmp_path: Path) -> None:
+    fill(reporting=100)
+    journal = Journal(tmp_path / "identities/reporting/journal.jsonl")
+    rotation = journal.begin(datetime.now(UTC))
+    result = run("check")
+    assert result.exit_code == ATTENTION
+    assert re.fullmatch(
+        r"reporting: fine, expires .* \(99 d\); rotation unfinished; mtlskit certs rotate reporting\n", result.stdout
+    )
+    journal.note(rotation, FAILED, datetime.now(UTC), at="prove", code="MTLS-ROT-001", reason="db refused it")
+    assert "; rotation unfinished: db refused it; mtlskit certs rotate reporting\n" in run("check").stdout
+    listed = run("list").stdout
+    assert re.search(r"^reporting .* fine, unfinished +door$", listed, re.MULTILINE)
+    assert listed.endswith("\nreporting: rotation unfinished: db refused it; mtlskit certs rotate reporting\n")
+    shown = json.loads(run("check", "--json").stdout)
+    assert (shown["fine"], shown["identities"][0]["rotation_problem"]) == (False, "db refused it")
+
+
+def test_a_damaged_journal_is_told_with_its_own_remedy(run: Run, fill: Callable[..., None], tmp_path: Path) -> None:
+    fill(reporting=100)
+    (tmp_path / "identities/reporting/journal.jsonl").write_text("no\n")
+    for command in ("check", "list"):
+        told = run(command).stdout.splitlines()[-1]
+        assert "journal.jsonl:1: not a record" in told
+        assert "; restore the file from a backup" in told
+        assert "certs rotate" not in told
 
 
 def test_warnings_stand_below_a_verdict(run: Run, fill: Callable[..., None]) -> None:
@@ -197,7 +226,7 @@ def test_identities_alone_can_be_listed_and_make_no_proxy(run: Run, fill: Callab
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-@pytest.mark.parametrize("columns", [50, 80, 200])
+@pytest.mark.parametrize("columns", [50, 60, 80, 200])
 def test_a_terminal_gets_bars_in_colour_that_fit(
     run: Run, fill: Callable[..., None], tmp_path: Path, columns: int
 ) -> None:
@@ -216,6 +245,7 @@ def test_a_terminal_gets_bars_in_colour_that_fit(
         assert process.wait(60) == 0
     os.close(ours)
     text = shown.decode()
+    assert re.search(r"^reporting ", text, re.MULTILINE)
     assert "\x1b[32m████████░░ 99 d\x1b[0m" in text
     assert "\x1b[33m█░░░░░░░░░ 4 d\x1b[0m" in text
     assert all(len(re.sub(r"\x1b\[[0-9]*m", "", row).rstrip()) <= columns for row in text.splitlines())

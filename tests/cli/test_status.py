@@ -210,10 +210,12 @@ def test_a_stop_is_told_and_waited_for(run: Run, folder: Path) -> None:
     answers = {"status": status_facts(11), "stop": {"sessions": 2, "seconds": 30.0}}
     with fake_proxy(folder, 11, answers):
         assert run("stop").stdout.splitlines() == [
-            "proxy 11: stopping, 2 sessions may finish within 30 s",
+            "proxy 11 (from flags): stopping, 2 sessions may finish within 30 s",
             "proxy 11: stopped",
         ]
-        assert run("stop", "--no-wait").stdout.splitlines() == ["proxy 11: stopping, 2 sessions may finish within 30 s"]
+        assert run("stop", "--no-wait").stdout.splitlines() == [
+            "proxy 11 (from flags): stopping, 2 sessions may finish within 30 s"
+        ]
         [facts] = listed(run("stop", "--json"))
         assert facts == {"pid": 11, "sessions": 2, "seconds": 30.0, "ended": True}
 
@@ -233,10 +235,27 @@ def test_of_several_it_is_said_which_to_stop(run: Run, folder: Path, tmp_path: P
         assert "2 proxies are running (11, 12)" in refused.stderr
         assert run("stop", "--pid", "12").exit_code == 0
         assert stopped == [(12, "stop")]
-        assert run("stop", "--pid", "13").exit_code == 1
+        absent = run("stop", "--pid", "13")
+        assert absent.exit_code == 1
+        assert "no proxy is process 13; running: proxy 11 (from flags), proxy 12 (from flags)" in absent.stderr
         assert run("stop", "--pid", "twelve").exit_code == 2
         assert run("stop", "--all").exit_code == 0
         assert sorted(stopped) == [(11, "stop"), (12, "stop"), (12, "stop")]
+
+
+def test_the_only_proxy_is_not_stopped_where_another_file_lies_here(run: Run, folder: Path, tmp_path: Path) -> None:
+    write_config(tmp_path / "mtlskit.toml", None)
+    stopped: list[str] = []
+    answers = {"status": status_facts(11, config="/etc/x.toml"), "stop": {"sessions": 0, "seconds": 0}}
+    with fake_proxy(folder, 11, answers, lambda do: stopped.append(do) if do == "stop" else None):
+        refused = run("stop")
+        assert (refused.exit_code, stopped) == (2, [])
+        assert "proxy 11 (/etc/x.toml) runs, and not mtlskit.toml of this folder" in refused.stderr
+        assert all(option in refused.stderr for option in ("--pid 11", "--config", "--all"))
+        for arguments in (("--pid", "11"), ("--all",)):
+            assert run("stop", *arguments).stdout.startswith("proxy 11 (/etc/x.toml): stopping")
+        answers["status"] = status_facts(11, config=str(tmp_path / "mtlskit.toml"))
+        assert run("stop").exit_code == 0
 
 
 def test_a_stop_that_fails(run: Run, folder: Path) -> None:

@@ -35,6 +35,11 @@ def test_a_narrower_one_loses_what_can_be_missed() -> None:
     assert lines(1) == lines(10)
 
 
+def test_what_is_left_out_gives_its_room_to_the_others() -> None:
+    columns = (Column("NAME", least=4), Column("LEFT"), Column("SERIAL", least=12, missable=1))
+    assert list(table(columns, ROWS, width=21))[1] == "reporting  \x1b[32m12 d\x1b[0m"
+
+
 def test_wide_letters_take_two_cells() -> None:
     rows = [[Cell("日本"), Cell("x")], [Cell("e\u0301"), Cell("y")]]
     assert list(table((Column("N"), Column("M")), rows, width=None)) == ["N     M", "日本  x", "e\u0301     y"]

@@ -173,7 +173,9 @@ def test_a_stop_waits_for_the_sessions(proxy: ProxyProcess, connect: Connect, co
     command = [sys.executable, "-m", "mtlskit", "stop", "--control", str(control)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stopping:
         assert stopping.stdout is not None
-        assert stopping.stdout.readline() == f"proxy {proxy.pid}: stopping, 1 session may finish within 30 s\n"
+        told = stopping.stdout.readline()
+        assert told.startswith(f"proxy {proxy.pid} (")
+        assert told.endswith("): stopping, 1 session may finish within 30 s\n")
         assert connection.execute("select 1").fetchone() == (1,)
         assert stopping.poll() is None
         connection.close()

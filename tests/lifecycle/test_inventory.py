@@ -19,7 +19,7 @@ from mtlskit.pki.authority import Authority
 from mtlskit.pki.keys import generate_key, private_key_pem
 from mtlskit.store.files import write_file
 from mtlskit.store.identities import Store, StoredIdentity, Version
-from mtlskit.store.journal import DONE, REVOKED, Journal
+from mtlskit.store.journal import DONE, FAILED, REVOKED, Journal
 from tests.support.stored_identities import put_version
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -147,7 +147,18 @@ def test_a_rotation_that_goes_on_is_told_beside_the_state(place: Place) -> None:
     assert not both(place, ours("a")).rotating
     journal.note(journal.begin(NOW), "request", NOW, done="done")
     item = both(place, ours("a"))
-    assert (item.condition, item.rotating) == (Condition.FINE, True)
+    assert (item.condition, item.rotating, item.failed) == (Condition.FINE, True, "")
+    assert item.todo == "mtlskit certs rotate a"
+
+
+def test_why_a_rotation_came_no_further_is_told_until_it_does(place: Place) -> None:
+    stored, _ = place.put("a")
+    journal = Journal(stored.journal_path)
+    rotation = journal.note(journal.begin(NOW), FAILED, NOW, at="prove", code="MTLS-ROT-001", reason="db refused it")
+    assert both(place, ours("a")).failed == "db refused it"
+    journal.note(rotation, "stage", NOW + DAY)
+    item = both(place, ours("a"))
+    assert (item.rotating, item.failed) == (True, "")
 
 
 def other_key(folder: Path) -> None:
@@ -161,7 +172,6 @@ DAMAGES: list[tuple[Callable[[Path], object], Code]] = [
     (lambda folder: (folder / "version.json").write_text("{"), Code.STORE_DAMAGED),
     (lambda folder: (folder / "version.json").unlink(), Code.STORE_DAMAGED),
     (lambda folder: folder.rename(folder.with_name("0009")), Code.STORE_DAMAGED),
-    (lambda folder: (folder.parents[1] / "journal.jsonl").write_text("no\n"), Code.STORE_DAMAGED),
 ]
 
 
@@ -176,6 +186,15 @@ def test_a_damaged_one_hides_no_other(place: Place, damage: Callable[[Path], obj
         assert (a.condition, a.code, a.todo) == (Condition.DAMAGED, code, "mtlskit certs rotate a")
         assert str(place.store) in a.reason
         assert b.condition is Condition.FINE
+
+
+def test_what_mends_a_damaged_journal_is_no_rotation(place: Place) -> None:
+    stored, _ = place.put("a")
+    stored.journal_path.write_text("no\n")
+    item = both(place, ours("a"))
+    assert (item.condition, item.code) == (Condition.DAMAGED, Code.STORE_DAMAGED)
+    assert str(stored.journal_path) in item.reason
+    assert item.todo.startswith("restore the file from a backup")
 
 
 def test_a_version_that_holds_another_certificate(place: Place) -> None:

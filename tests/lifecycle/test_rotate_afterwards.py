@@ -36,7 +36,7 @@ async def test_sessions_are_waited_for(world: World, autojump_clock: trio.testin
     done(await world.rotate(wait=60.0))
     assert world.issuer.revoked == [first.serial]
     waits = [event.waits_for for event in world.told(RotationWaits)]
-    assert waits == [f"{left} of the old certificate to end" for left in ("3 sessions", "2 sessions", "1 session")]
+    assert waits == [f"{left} of older certificates to end" for left in ("3 sessions", "2 sessions", "1 session")]
 
 
 async def test_wait_waits_for_sessions_also_where_nothing_is_revoked(

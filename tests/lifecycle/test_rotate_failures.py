@@ -235,7 +235,7 @@ async def test_a_failure_is_told_also_where_it_cannot_be_written_down(world: Wor
     (world.store / "audit.jsonl").unlink()
     (world.store / "audit.jsonl").mkdir()
     failed(await world.rotate(), "begin", Code.STORE_UNUSABLE)
-    assert any("the audit log could not be written" in event.note for event in world.told(RotationNoted))
+    assert any("could not be written down" in event.note for event in world.told(RotationNoted))
     (world.store / "audit.jsonl").rmdir()
     done(await world.rotate())
 

@@ -122,7 +122,7 @@ async def test_what_nobody_was_found_to_use_may_be_in_use(world: World) -> None:
     class NobodyFound(FakeProxies):
         """As the real ones where no proxy is found."""
 
-        async def sessions(self, cert: Path, serial: str, *, expected: bool) -> int | None:
+        async def sessions(self, cert: Path, serial: str, *, expected: bool, others: bool = False) -> int | None:
             return None if expected else 0
 
     world.proxies = NobodyFound()

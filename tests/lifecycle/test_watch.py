@@ -10,10 +10,10 @@ from random import Random
 
 import trio
 
-from mtlskit.config.values import Hooks, IdentityConfig, IssuerConfig, IssuerKind
+from mtlskit.config.values import Hooks, IdentityConfig, IssuerConfig, IssuerKind, RenewBefore
 from mtlskit.errors import Code, RotationError
 from mtlskit.issuers.base import Delivery, Facts, Order
-from mtlskit.lifecycle.events import RenewalPlanned, Rotated, RotationFailed
+from mtlskit.lifecycle.events import RenewalPlanned, Rotated, RotationFailed, RotationNoted
 from mtlskit.lifecycle.target import Target, Tools
 from mtlskit.lifecycle.watch import Watched, watch
 from mtlskit.pki.authority import Authority
@@ -32,11 +32,13 @@ class Ca:
     pause = 1.0
 
     def __init__(self) -> None:
-        self.authority = Authority.create("our ca", now=START)
+        self.authority = Authority.create("our ca", now=START - 100 * DAY)
         self.asked: list[datetime] = []
         self.fails = 0
         self.busy = 0
         self.revoked: list[str] = []
+        self.lifetime = 90 * DAY
+        self.older = timedelta()
 
     async def survey(self, order: Order) -> Facts:
         return {}
@@ -56,9 +58,9 @@ class Ca:
             self.busy -= 1
             return None
         assert order.request_pem is not None
-        return Delivery(
-            self.authority.sign_request(order.request_pem, Profile.CLIENT, now=order.now, lifetime=90 * DAY).cert_pem
-        )
+        begun = order.now - self.older
+        signed = self.authority.sign_request(order.request_pem, Profile.CLIENT, now=begun, lifetime=self.lifetime)
+        return Delivery(signed.cert_pem)
 
     def waiting_for(self, order: Order, receipt: Facts) -> str:
         return "the CA to wake up"
@@ -74,9 +76,9 @@ class NoProxies:
     left: Mapping[str, int] | None = None
 
     async def serve(self, identity: str, cert: Path, serial: str) -> str:
-        return "no running proxy uses it"
+        return "no proxy that uses it was found"
 
-    async def sessions(self, cert: Path, serial: str, *, expected: bool) -> int | None:
+    async def sessions(self, cert: Path, serial: str, *, expected: bool, others: bool = False) -> int | None:
         return 0 if self.left is None else self.left.get(serial, 0)
 
 
@@ -216,3 +218,16 @@ async def test_what_is_damaged_is_replaced(tmp_path: Path) -> None:
     assert version is not None
     assert version.number == 2
     assert not world.of(RotationFailed)
+
+
+async def test_a_certificate_that_is_due_at_once_is_not_replaced_all_the_time(tmp_path: Path) -> None:
+    """A program that hands out old certificates, or a share of the life that is nearly all of it."""
+    world = World(tmp_path, renew_before=RenewBefore(share=0.999))
+    world.ca.lifetime = timedelta(minutes=10)
+    await world.run(1)
+    assert 10 < len(world.ca.asked) < 2000  # each lasts for ten minutes
+    world.ca.lifetime, world.ca.older = 90 * DAY, 89 * DAY
+    before = len(world.ca.asked)
+    await world.run(0.5)
+    assert len(world.ca.asked) - before < 60
+    assert any("is due already" in event.note for event in world.events if isinstance(event, RotationNoted))

@@ -98,7 +98,7 @@ class FakeProxies:
         self.served.append(serial)
         return "served by process 1"
 
-    async def sessions(self, cert: Path, serial: str, *, expected: bool) -> int | None:
+    async def sessions(self, cert: Path, serial: str, *, expected: bool, others: bool = False) -> int | None:
         self.looks += 1
         return self.left.pop(0) if len(self.left) > 1 else self.left[0]
 

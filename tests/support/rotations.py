@@ -28,7 +28,7 @@ def failed(outcome: Outcome, step: str, code: Code) -> Outcome:
     assert (outcome.result, outcome.step) == (Result.FAILED, step), outcome
     assert outcome.error is not None
     assert outcome.error.code is code
-    assert outcome.told == outcome.error.sentence
+    assert outcome.told.endswith(outcome.error.sentence)
     return outcome
 
 
