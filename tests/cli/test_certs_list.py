@@ -225,7 +225,6 @@ def test_identities_alone_can_be_listed_and_make_no_proxy(run: Run, fill: Callab
     assert "mtlskit.toml: there is no tunnel" in refused.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 @pytest.mark.parametrize("columns", [50, 60, 80, 200])
 def test_a_terminal_gets_bars_in_colour_that_fit(
     run: Run, fill: Callable[..., None], tmp_path: Path, columns: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -223,7 +222,6 @@ def test_a_key_for_another_certificate_is_seen_from_close(place: Place) -> None:
     assert "issued together" in item.todo
 
 
-@pytest.mark.skipif(os.name == "nt", reason="modes are not what protects files there")
 def test_a_key_that_everybody_can_read_is_no_reason_to_rotate(place: Place) -> None:
     _, version = place.put("a")
     version.key.chmod(0o644)
