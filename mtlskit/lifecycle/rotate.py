@@ -143,7 +143,8 @@ class _Run:
         left = self.journal.unfinished()
         facts = {"at": self.step, "code": exc.code.value, "reason": exc.sentence}
         # Once, while it stays the same: what is tried every hour for months must not fill the journal.
-        if left is not None and not facts.items() <= left.facts(FAILED).items():
+        ours = left is not None and self.work is not None and left.id == self.work.rotation.id
+        if left is not None and ours and not facts.items() <= left.facts(FAILED).items():
             self.journal.note(left, FAILED, self.tools.clock(), **facts)
 
     # The way through.

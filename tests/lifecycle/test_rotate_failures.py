@@ -9,12 +9,13 @@ from functools import partial
 import pytest
 
 from mtlskit.config.values import IssuerConfig, IssuerKind
-from mtlskit.errors import Code, StoreError
+from mtlskit.errors import Code, RotationError, StoreError
 from mtlskit.issuers.base import Delivery, Order, Withdrawn
 from mtlskit.lifecycle.events import RotationFailed, RotationNoted, RotationResumed
 from mtlskit.lifecycle.target import Result, Wanted
 from mtlskit.pki.profiles import Profile
 from mtlskit.store.audit import read_audit
+from mtlskit.store.lock import held
 from tests.support.rotating import DAY, World
 from tests.support.rotations import (
     brought,
@@ -268,3 +269,20 @@ async def test_a_configuration_that_makes_no_request(world: World) -> None:
 
 def test_what_is_wanted_shows_no_secret(world: World) -> None:
     assert "PRIVATE" not in repr(Wanted("x", material=brought(world)))
+
+
+async def test_one_that_is_locked_out_writes_nothing_into_anothers_rotation(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(order: Order) -> Delivery:
+        raise RotationError(Code.ISSUER_FAILED, "the CA is down", "wait")
+
+    plain, world.issuer.deliver = world.issuer.deliver, down
+    failed(await world.rotate(), "stage", Code.ISSUER_FAILED)
+    before = world.stored.journal_path.read_bytes()
+    monkeypatch.setattr("mtlskit.lifecycle.rotate.PATIENCE", 0.0)
+    with held(world.stored.lock_path, wait=0):
+        failed(await world.rotate(), "begin", Code.STORE_BUSY)
+    assert world.stored.journal_path.read_bytes() == before
+    world.issuer.deliver = plain
+    done(await world.rotate())
