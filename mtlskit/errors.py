@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 __all__ = [
+    "AllowlistError",
     "ClientError",
     "ClientLimitReached",
     "ClientNotAllowed",
@@ -23,6 +24,7 @@ __all__ = [
     "Code",
     "ConfigError",
     "ControlError",
+    "HerokuError",
     "IdentityError",
     "ListenError",
     "MtlskitError",
@@ -163,6 +165,38 @@ class Code(StrEnum):
     CA_UNKNOWN_SERIAL = "MTLS-CA-004"
     CA_OUT_OF_DATE = "MTLS-CA-005"
 
+    # Heroku's APIs.
+    API_NO_TOKEN = "MTLS-API-001"  # noqa: S105 - the name of an error, no secret
+    API_TOKEN_REFUSED = "MTLS-API-002"  # noqa: S105
+    API_FORBIDDEN = "MTLS-API-003"
+    API_TWO_FACTOR = "MTLS-API-004"
+    API_NOT_FOUND = "MTLS-API-005"
+    API_NO_MTLS = "MTLS-API-006"
+    API_REFUSED = "MTLS-API-007"
+    API_BUSY = "MTLS-API-008"
+    API_FAILED = "MTLS-API-009"
+    API_UNREACHABLE = "MTLS-API-010"
+    API_RUBBISH = "MTLS-API-011"
+    API_WAIT_OVER = "MTLS-API-012"
+    API_HOST = "MTLS-API-013"
+    API_NOT_ENABLED = "MTLS-API-014"
+    API_UNCERTAIN = "MTLS-API-015"
+
+    # The allowlist.
+    ALLOW_BAD_CIDR = "MTLS-ALW-001"
+    ALLOW_TOO_WIDE = "MTLS-ALW-002"
+    ALLOW_IPV6 = "MTLS-ALW-003"
+    ALLOW_PRIVATE = "MTLS-ALW-004"
+    ALLOW_FULL = "MTLS-ALW-005"
+    ALLOW_LOCKOUT = "MTLS-ALW-006"
+    ALLOW_NOT_SEEN = "MTLS-ALW-007"
+    ALLOW_SOURCE = "MTLS-ALW-008"
+    ALLOW_MY_IP_UNKNOWN = "MTLS-ALW-009"
+    ALLOW_MY_IP_DISAGREE = "MTLS-ALW-010"
+    ALLOW_NO_RULE = "MTLS-ALW-011"
+    ALLOW_UNFINISHED = "MTLS-ALW-012"
+    ALLOW_CONFIRM = "MTLS-ALW-013"
+
     # The sandbox and the demo.
     SANDBOX_EXTRA_MISSING = "MTLS-SBX-001"
     SANDBOX_DIR = "MTLS-SBX-002"
@@ -262,6 +296,24 @@ class StoreError(MtlskitError):
 
 class RotationError(MtlskitError):
     """An identity could not be issued or replaced; the pair that was there goes on serving."""
+
+
+class HerokuError(MtlskitError):
+    """Heroku's API cannot be asked, or says no. `request_id` is what Heroku's support asks for; empty where none came.
+
+    `status` is the HTTP status that it answered with, None without an answer.
+    """
+
+    def __init__(
+        self, code: Code, sentence: str, hint: str = "", *, status: int | None = None, request_id: str = ""
+    ) -> None:
+        super().__init__(code, sentence, hint)
+        self.status = status
+        self.request_id = request_id
+
+
+class AllowlistError(MtlskitError):
+    """A change of the allowlist is refused by us, or could not be finished."""
 
 
 class SandboxError(MtlskitError):

@@ -11,13 +11,18 @@ from typing import TypeAlias
 __all__ = [
     "FROM_FLAGS",
     "MOST_WARM",
+    "AllowRule",
+    "AllowlistConfig",
     "Endpoint",
     "ExpiringSessions",
+    "HerokuConfig",
     "Hooks",
     "IdentityConfig",
     "IssuerConfig",
     "IssuerKind",
     "ListenAddress",
+    "Login",
+    "MyIpConfig",
     "Negotiation",
     "Network",
     "ProxyConfig",
@@ -189,6 +194,15 @@ class ExpiringSessions(StrEnum):
     """They are ended before, where nothing is in flight."""
 
 
+class Login(StrEnum):
+    """Who logs in to a Postgres upstream."""
+
+    CLIENT = "client"
+    """The client, with its own user and password; the proxy passes them on."""
+    HEROKU = "heroku"
+    """The proxy, as the add-on's credential says: whoever may use the door is let in."""
+
+
 @dataclass(frozen=True)
 class Timeouts:
     """Deadlines of a tunnel, in seconds. Every one is finite."""
@@ -214,6 +228,7 @@ class TunnelConfig:
     kind: TunnelKind
     listen: ListenAddress
     upstream: tuple[Endpoint, ...]
+    """Empty where `addon` says where to ask for it."""
     identity: IdentityConfig
     verify: Verify = Verify()
     negotiation: Negotiation = Negotiation.SSLREQUEST
@@ -226,9 +241,61 @@ class TunnelConfig:
     max_connections: int = 1000
     warm: int = 0
     """Upstream connections made in advance, at most. Postgres only."""
+    addon: str | None = None
+    """The add-on whose credential says where to connect: `upstream = "heroku:ADDON"`. Postgres only."""
+    credential: str = "default"
+    """Which of the add-on's credentials."""
+    login: Login = Login.CLIENT
+    source: str | None = None
+    """The local IP address that upstream connections start from; None: the system chooses."""
     expiring_sessions: ExpiringSessions = ExpiringSessions.KEEP
     """Postgres only."""
     timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+@dataclass(frozen=True)
+class AllowRule:
+    """A range of addresses that shall be let in."""
+
+    cidr: IPv4Network
+    description: str
+
+
+@dataclass(frozen=True)
+class AllowlistConfig:
+    """One `[allowlist.NAME]`: what shall be let in, at which add-ons."""
+
+    name: str
+    addons: tuple[str, ...]
+    rules: tuple[AllowRule, ...] = ()
+    my_ip: bool = False
+    """Let in the address that this host is seen with from outside."""
+    rules_from: tuple[str, ...] = ()
+    """Files (absolute paths) and https URLs of lists that others publish."""
+    spaces: tuple[str, ...] = ()
+    """Private Spaces whose stable outbound addresses are let in."""
+    collapse: bool = False
+    """Join ranges that lie side by side."""
+    owner_id: str | None = None
+    """The part after the slash of the owner's tag. None: one of this host's own, made when it is first needed."""
+
+
+@dataclass(frozen=True)
+class HerokuConfig:
+    """Where Heroku's APIs are. None: as the environment says, then Heroku's own."""
+
+    api_host: str | None = None
+    data_host: str | None = None
+
+
+@dataclass(frozen=True)
+class MyIpConfig:
+    """Who is asked for this host's external address, and from where."""
+
+    services: tuple[str, ...] = ()
+    """URLs that answer with the caller's address; none: the built-in ones."""
+    source: str | None = None
+    """The local IP address to ask from, on a host with several ways out."""
 
 
 @dataclass(frozen=True)
@@ -244,3 +311,6 @@ class ProxyConfig:
     control: Path | None = None
     """The folder in which running proxies keep their control sockets. None: the user's default one."""
     hooks: Hooks = Hooks()
+    allowlists: tuple[AllowlistConfig, ...] = ()
+    heroku: HerokuConfig = HerokuConfig()
+    my_ip: MyIpConfig = MyIpConfig()

@@ -11,28 +11,14 @@ How the API is reached is not this module's business: `CertificateApi` is the pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from mtlskit.errors import Code, RotationError
+from mtlskit.heroku.values import RemoteCertificate
 from mtlskit.issuers.base import Delivery, Facts, Order, Withdrawn
 
-__all__ = ["CertificateApi", "HerokuIssuer", "RemoteCertificate"]
-
-_READY = "ready"
-_ENDING = frozenset({"disabling", "disabled"})
-
-
-@dataclass(frozen=True)
-class RemoteCertificate:
-    """A certificate as the API tells of it. Key and chain come with a single one only, and only when it is ready."""
-
-    id: str
-    status: str
-    created_at: str = ""
-    private_key: str | None = field(default=None, repr=False)
-    certificate_with_chain: str | None = None
+__all__ = ["CertificateApi", "HerokuIssuer"]
 
 
 class CertificateApi(Protocol):
@@ -82,7 +68,7 @@ class HerokuIssuer:
     async def find(self, order: Order, before: Facts) -> Facts | None:
         """The oldest of what was not there before."""
         known = set(before.get("ids", ()))
-        new = [each for each in await self._api.list() if each.id not in known and each.status not in _ENDING]
+        new = [each for each in await self._api.list() if each.id not in known and not each.ending]
         if not new:
             return None
         oldest = min(new, key=lambda each: (each.created_at, each.id))
@@ -92,14 +78,14 @@ class HerokuIssuer:
         """Key and chain, once they are ready. Raises `RotationError` (ISSUER_FAILED); `Withdrawn` if it is disabled."""
         id = str(receipt["id"])  # noqa: A001 - the API's word
         found = await self._api.get(id)
-        if found is None or found.status in _ENDING:
+        if found is None or found.ending:
             raise Withdrawn(
                 Code.ISSUER_FAILED,
                 f"{order.identity}: certificate {id} of {self._addon} was disabled before it was fetched",
                 f"begin anew: mtlskit certs rotate {order.identity}",
             )
         if found.private_key is None or found.certificate_with_chain is None:
-            if found.status != _READY:
+            if not found.ready:
                 return None
             raise RotationError(
                 Code.ISSUED_WRONG,

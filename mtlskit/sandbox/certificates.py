@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from mtlskit.errors import Code, IdentityError, SandboxError
-from mtlskit.issuers.heroku import RemoteCertificate
+from mtlskit.heroku.values import RemoteCertificate
 from mtlskit.net.files import read_private, read_public
 from mtlskit.pki.keys import generate_key, private_key_pem
 from mtlskit.pki.profiles import Profile

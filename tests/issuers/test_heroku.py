@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mtlskit.errors import Code, RotationError
+from mtlskit.heroku.values import RemoteCertificate
 from mtlskit.issuers.base import Order, Withdrawn
-from mtlskit.issuers.heroku import HerokuIssuer, RemoteCertificate
+from mtlskit.issuers.heroku import HerokuIssuer
 from tests.support.orders import wanted
 
 NOW = datetime.now(UTC)
@@ -32,7 +34,7 @@ class FakeApi:
         self.certificates[made.id] = made
         return made
 
-    def set(self, id: str, status: str, **parts: str) -> None:  # noqa: A002
+    def set(self, id: str, status: str, **parts: Any) -> None:  # noqa: A002
         self.certificates[id] = replace(self.certificates[id], status=status, **parts)
 
     async def list(self) -> list[RemoteCertificate]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlskit.errors import Code, RotationError
-from mtlskit.issuers.heroku import RemoteCertificate
+from mtlskit.heroku.values import RemoteCertificate
 from mtlskit.pki.authority import Authority
 
 __all__ = ["FakeHeroku", "make_remote", "no_answer", "remote_certificates"]
