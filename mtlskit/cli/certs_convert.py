@@ -203,7 +203,9 @@ def _from_name(name: str, config: Path | None, ca: Path | None, passphrase: byte
         roots=roots,
         strict=False,  # it serves already
     )
-    return _Source(material, _Source.server if tunnel is None else str(tunnel.upstream[0]), notes)
+    # Where Heroku tells the upstream, nobody is asked for an example's sake.
+    server = str(tunnel.upstream[0]) if tunnel is not None and tunnel.upstream else _Source.server
+    return _Source(material, server, notes)
 
 
 def _from_files(cert: Sequence[Path], key: Path | None, ca: Path | None, passphrase: bytes | None) -> _Source:

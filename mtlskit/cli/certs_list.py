@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mtlskit.cli.certs_remote import look_far, remote_json, tell_remote
 from mtlskit.cli.chosen import ConfigOption, identities_called, load
 from mtlskit.cli.options import JsonOption
 from mtlskit.cli.render import colourful, line, print_json, reported
@@ -28,7 +29,14 @@ ATTENTION = 3
 LIST_EPILOG = """\b
 Examples:
   mtlskit certs list
-  mtlskit certs list --json | jq '.identities[] | select(.state != "fine")'"""
+  mtlskit certs list --remote         also what Heroku has, and where it is in use
+  mtlskit certs list --json | jq '.identities[] | select(.state != "fine")'
+
+\b
+Exit status:
+  0  done
+  1  with --remote: Heroku could not be asked about all of them
+  2  wrong usage or configuration"""
 
 CHECK_EPILOG = """\b
 Examples:
@@ -60,7 +68,13 @@ _BAR = 10
 """Cells."""
 
 
-def list_identities(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def list_identities(
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Ask Heroku for its certificates, and show where each is in use.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show every identity: those of the configuration file, and those that only the store has."""
     with reported(as_json=as_json):
         from datetime import UTC, datetime
@@ -69,11 +83,17 @@ def list_identities(config: ConfigOption = None, as_json: JsonOption = False) ->
 
         loaded = load(config)
         inventory = take_stock(loaded, datetime.now(UTC))
+        far = look_far(loaded) if remote else None
         if as_json:
-            print_json(_plain(inventory))
-            return
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        line("\n".join(_listed(inventory, width=width, colour=colourful(sys.stdout))))
+            print_json(_plain(inventory) | ({} if far is None else remote_json(far)))
+        else:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            line("\n".join(_listed(inventory, width=width, colour=colourful(sys.stdout))))
+            if far is not None:
+                line()
+                tell_remote(far)
+        if far is not None and far.failed:
+            raise typer.Exit(1)
 
 
 def check(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtlskit.cli.chosen import ConfigOption, identities_called, load, stored_target, tools_for
+from mtlskit.cli.certs_reset import agreed_to_reset, refuse_credentials, refuse_reset, show_plans
+from mtlskit.cli.chosen import ConfigOption, HerokuDoor, identities_called, load, stored_target, tools_for
 from mtlskit.cli.options import JsonOption, LogOption, QuietOption, log_sink, wants_json
 from mtlskit.cli.render import line, print_json, reported
 
@@ -25,6 +26,7 @@ Examples:
   mtlskit certs rotate reporting --wait --json     for a script: wait until all of it is done
   mtlskit certs rotate --due                       for cron: those that are due, or were left unfinished
   mtlskit certs rotate --all --dry-run             what would be done
+  mtlskit certs rotate events --reset-app-credentials   of a Kafka add-on: restarts its apps' dynos
 
 \b
 Exit status:
@@ -64,6 +66,11 @@ def rotate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
     no_prove: NoProveOption = False,
     fresh: FreshOption = False,
+    reset: Annotated[
+        bool,
+        typer.Option("--reset-app-credentials", help="Of a Kafka add-on: have Heroku make new ones for its apps, too."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether the apps' dynos may restart.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     log: LogOption = "text",
@@ -71,7 +78,8 @@ def rotate(
 ) -> None:
     """Replace certificates: ask the issuer, prove the new pair at the database, switch, tell the running proxies.
 
-    Without --wait, what is not ready is left for the next run, and old sessions are left alone.
+    Without --wait, what is not ready is left for the next run, and old sessions are left alone. A Kafka add-on has one
+    credential for its apps and for us: it is followed, and replaced with --reset-app-credentials only.
     """
     with reported(as_json=as_json or wants_json(log)):
         from mtlskit.errors import Code, ConfigError
@@ -83,15 +91,22 @@ def rotate(
                 "say which: NAME, --all or --due" if not any(chosen) else "NAME, --all and --due exclude each other",
                 "see mtlskit certs rotate --help",
             )
+        refuse_reset(reset=reset, names=names or [])
         emit = progress(log, quiet=quiet)
         loaded = load(config)
+        door = HerokuDoor(loaded, emit)
         found = _wanted_ones(loaded, names or [], due=due)
-        wanted = wanted_of("due" if due else "asked for", wait, timeout, prove=not no_prove, fresh=fresh)
-        wanted = replace(wanted, only_if_due=due)
+        # A reset is waited for: meanwhile the old credential may be of no use any more.
+        wanted = wanted_of("due" if due else "asked for", wait or reset, timeout, prove=not no_prove, fresh=fresh)
+        wanted = replace(wanted, only_if_due=due, by_name=bool(names) and not reset, reset=reset)
+        if names and not reset:
+            refuse_credentials(loaded, found)
         if dry_run:
-            _show_plans(loaded, found, wanted, as_json=as_json)
+            show_plans(loaded, found, wanted, door, as_json=as_json)
             return
-        run_rotations(loaded, found, wanted, emit, as_json=as_json, log=log)
+        if reset and not agreed_to_reset(loaded, found[0], door, yes=yes, as_json=wants_json(log)):
+            raise typer.Exit(1)
+        run_rotations(loaded, found, wanted, emit, as_json=as_json, log=log, door=door)
 
 
 def issue(
@@ -143,7 +158,10 @@ def _is_due(target: Target) -> bool:
     from mtlskit.lifecycle.due import why_due
 
     try:
-        return bool(why_due(target, _now()))
+        if why_due(target, _now()):
+            return True
+        current = target.stored.current()
+        return current is not None and current.facts.followed  # whether it has changed, its rotation asks
     except StoreError:
         return True  # its rotation says what is wrong, and holds up no other
 
@@ -168,6 +186,7 @@ def run_rotations(
     *,
     as_json: bool,
     log: str = "text",
+    door: HerokuDoor | None = None,
 ) -> None:
     import trio
 
@@ -177,12 +196,13 @@ def run_rotations(
     from mtlskit.lifecycle.target import Outcome, Result
 
     outcomes: list[Outcome] = []
+    shared = door or HerokuDoor(config, emit)
 
     async def work() -> None:
         for identity in identities:
             try:
                 target = stored_target(config, identity)
-                tools = tools_for(config, identity, emit, asked=wanted.material is None)
+                tools = tools_for(config, identity, emit, asked=wanted.material is None, door=shared)
             except MtlskitError as exc:
                 if len(identities) == 1:
                     raise
@@ -264,21 +284,6 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "error": None if error is None else {"code": error.code.value, "reason": error.sentence, "hint": error.hint},
         "notes": list(outcome.notes),
     }
-
-
-def _show_plans(config: ProxyConfig, identities: Sequence[IdentityConfig], wanted: Wanted, *, as_json: bool) -> None:
-    from mtlskit.lifecycle.due import plan_of
-
-    plans = [(identity.name, plan_of(stored_target(config, identity), wanted, _now())) for identity in identities]
-    if as_json:
-        print_json({"identities": [{"identity": name, "would": plan} for name, plan in plans]})
-    else:
-        for name, plan in plans:
-            line(f"{name}: would {plan}")
-        if not plans:
-            line("nothing to do")
-    if plans:
-        raise typer.Exit(3)
 
 
 def _now() -> Any:

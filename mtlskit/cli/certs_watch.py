@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlskit.cli.chosen import ConfigOption, identities_called, load, stored_target, tools_for
+from mtlskit.cli.chosen import ConfigOption, HerokuDoor, identities_called, load, stored_target, tools_for
 from mtlskit.cli.options import LogOption, QuietOption, VerboseOption, log_sink, wants_json
 from mtlskit.cli.render import reported, warn
 from mtlskit.cli.stopping import run_until_stopped
@@ -35,7 +35,10 @@ def watch(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Renew each certificate when it is due, at a random moment of the hour after; try again after failures."""
+    """Renew each certificate when it is due, at a random moment of the hour after; try again after failures.
+
+    The credential of a Kafka add-on is followed once a minute, and never reset.
+    """
     with reported(as_json=wants_json(log)):
         from random import SystemRandom
 
@@ -55,10 +58,10 @@ def _watched(config: ProxyConfig, names: Sequence[str], emit: Emit, *, as_json: 
     from mtlskit.errors import Code, ConfigError
     from mtlskit.lifecycle.watch import Watched
 
-    watched, refused = [], None
+    watched, refused, door = [], None, HerokuDoor(config, emit)
     for identity in identities_called(config, names):
         try:
-            watched.append(Watched(stored_target(config, identity), tools_for(config, identity, emit)))
+            watched.append(Watched(stored_target(config, identity), tools_for(config, identity, emit, door=door)))
         except ConfigError as exc:
             if names:
                 raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +15,12 @@ from mtlskit.cli.usage import harmless
 
 if TYPE_CHECKING:
     from mtlskit.config.values import IdentityConfig, ProxyConfig
-    from mtlskit.issuers.base import Issuer
+    from mtlskit.heroku.client import Heroku
+    from mtlskit.heroku.settings import Settings
     from mtlskit.lifecycle.target import Target, Tools
     from mtlskit.telemetry import Emit
 
-__all__ = ["ConfigOption", "identities_called", "load", "stored_target", "tools_for"]
+__all__ = ["ConfigOption", "HerokuDoor", "control_folder", "identities_called", "load", "stored_target", "tools_for"]
 
 ConfigOption = Annotated[
     Path | None,
@@ -73,7 +76,7 @@ def stored_target(config: ProxyConfig, identity: IdentityConfig) -> Target:
     return target_of(config, identity)
 
 
-def _control_folder() -> Path | None:
+def control_folder() -> Path | None:
     """The folder of control sockets that the variable names, as for `mtlskit proxy` and `mtlskit status`."""
     from mtlskit.control.places import VARIABLE
 
@@ -81,32 +84,70 @@ def _control_folder() -> Path | None:
     return Path(variable) if variable else None
 
 
-def tools_for(config: ProxyConfig, identity: IdentityConfig, emit: Emit, *, asked: bool = True) -> Tools:
+class HerokuDoor:
+    """The way to Heroku's APIs, for all identities of one command: the token is looked for once, when it is needed.
+
+    A refused token is looked for again: whoever watches certificates for months outlives it.
+    """
+
+    def __init__(self, config: ProxyConfig, emit: Emit) -> None:
+        self._config = config
+        self._emit = emit
+        self._settings: Settings | None = None
+
+    def prepare(self) -> None:
+        """Find the token. Blocks for half a minute at most. Raises `ConfigError` (API_NO_TOKEN, API_HOST)."""
+        from mtlskit.heroku.settings import settings_from
+
+        if self._settings is None:
+            self._settings = settings_from(os.environ, self._config.heroku, emit=self._emit)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Heroku]:
+        """Both APIs, for as long as the block lasts. Raises `ConfigError`, and `HerokuError` for what is asked."""
+        import trio
+
+        from mtlskit.cli.heroku_api import _second_factor
+        from mtlskit.errors import Code, HerokuError
+        from mtlskit.heroku.client import open_heroku
+
+        if self._settings is None:
+            await trio.to_thread.run_sync(self.prepare)
+        settings = self._settings
+        if settings is None:
+            raise ValueError("prepare() has found settings, or raised")
+        asks = _second_factor() if sys.stdin.isatty() and sys.stderr.isatty() else None
+        try:
+            async with open_heroku(settings, two_factor=asks, emit=self._emit) as heroku:
+                yield heroku
+        except HerokuError as exc:
+            if exc.code is Code.API_TOKEN_REFUSED:
+                self._settings = None
+            raise
+
+
+def tools_for(
+    config: ProxyConfig, identity: IdentityConfig, emit: Emit, *, asked: bool = True, door: HerokuDoor | None = None
+) -> Tools:
     """What a rotation of `identity` works with; not `asked`: a certificate is brought by hand.
 
-    Raises `ConfigError` for an issuer that cannot be had, and `SandboxError`.
+    `door` is shared by the identities of one command. Raises `ConfigError` for an issuer that cannot be had.
     """
     from datetime import UTC, datetime
 
+    from mtlskit.cli.addon_lookup import HerokuLookup
+    from mtlskit.config.values import IssuerKind
     from mtlskit.control.places import control_place
+    from mtlskit.issuers.heroku_addon import HerokuAddonIssuer
     from mtlskit.lifecycle.issuing import issuer_of
     from mtlskit.lifecycle.proxies import ControlledProxies
     from mtlskit.lifecycle.target import Tools
 
-    place = control_place(_control_folder() or config.control, os.environ)
-    issuer = _sandbox_issuer(identity) or issuer_of(identity, asked=asked)
-    return Tools(issuer, ControlledProxies(place), emit, lambda: datetime.now(UTC))
-
-
-def _sandbox_issuer(identity: IdentityConfig) -> Issuer | None:
-    """Where `sandbox.env` is loaded, the sandbox stands in for Heroku."""
-    from mtlskit.config.values import IssuerKind
-
-    description = os.environ.get("MTLSKIT_SANDBOX")
-    if identity.issuer.kind is not IssuerKind.HEROKU or not description:
-        return None
-    from mtlskit.issuers.heroku import HerokuIssuer
-    from mtlskit.sandbox.certificates import SandboxCertificates
-
-    addon = identity.issuer.addon or ""
-    return HerokuIssuer(addon, SandboxCertificates.of(Path(description), addon), pause=0.5)
+    place = control_place(control_folder() or config.control, os.environ)
+    door = door or HerokuDoor(config, emit)
+    if asked and identity.issuer.kind is IssuerKind.HEROKU:
+        door.prepare()  # now, and not in the middle of a rotation
+    issuer = issuer_of(identity, asked=asked, heroku=door.opened)
+    following = issuer if isinstance(issuer, HerokuAddonIssuer) else None
+    endpoints = HerokuLookup(config.heroku, emit).endpoints
+    return Tools(issuer, ControlledProxies(place), emit, lambda: datetime.now(UTC), following, endpoints)

@@ -19,7 +19,7 @@ _SERIAL_SHOWN = 16
 
 
 def needs_attention(status: Mapping[str, Any]) -> bool:
-    """Whether a tunnel of this proxy failed, keeps an old identity, or has one that is due."""
+    """Whether a tunnel of this proxy failed, keeps what it had before, or has an identity that is due."""
     return any(_trouble(tunnel) for tunnel in status.get("tunnels", ()))
 
 
@@ -77,6 +77,11 @@ def _trouble(tunnel: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append((f"{kept}{error.get('reason')} [{error.get('code')}]{at}", str(error.get("hint", ""))))
     elif tunnel.get("state") == "failed":
         found.append(("the tunnel does not run", "see the log of the proxy"))
+    addon = tunnel.get("addon") or {}
+    if isinstance(unanswered := addon.get("error"), dict):
+        reason = f"{unanswered.get('reason')} [{unanswered.get('code')}]"
+        told = f"{addon.get('name')} cannot be looked up, what is known of it stays in use: {reason}"
+        found.append((told, str(unanswered.get("hint", ""))))
     if identity.get("due"):
         name = identity.get("name")
         found.append(

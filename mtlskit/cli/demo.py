@@ -18,14 +18,14 @@ from mtlskit.cli.render import INTERRUPTED, colourful, line, reported
 from mtlskit.cli.stopping import run_until_stopped
 
 if TYPE_CHECKING:
-    from mtlskit.sandbox.demo import DemoFact, DemoFinished, DemoStep, DemoTold
+    from mtlskit.sandbox.demo_told import DemoFact, DemoFinished, DemoStep, DemoTold
 
 __all__ = ["EPILOG", "as_called", "demo"]
 
 # "\b" keeps the lines of a paragraph as they are.
 EPILOG = """\b
 Examples:
-  mtlskit demo            about ten seconds; leaves nothing behind
+  mtlskit demo            some fifteen seconds; leaves nothing behind
   mtlskit demo --keep     stays up, and prints what to try elsewhere"""
 
 _WIDEST = 100
@@ -65,7 +65,7 @@ class _Teller:
         self._bold, self._dim, self._plain = bold, dim, plain
 
     def tell(self, told: DemoTold) -> None:
-        from mtlskit.sandbox.demo import DemoFact, DemoStep
+        from mtlskit.sandbox.demo_told import DemoFact, DemoStep
 
         if isinstance(told, DemoStep):
             self._step(told)

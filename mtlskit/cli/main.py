@@ -12,6 +12,10 @@ from typing import Annotated
 import typer
 
 from mtlskit.cli import (
+    allowlist_change,
+    allowlist_list,
+    allowlist_plan,
+    allowlist_watch,
     ca,
     certs_convert,
     certs_import,
@@ -23,7 +27,9 @@ from mtlskit.cli import (
     control,
     csr,
     demo,
+    heroku,
     keys,
+    my_ip,
     proxy,
     sandbox,
 )
@@ -72,6 +78,8 @@ def root(
 
 
 _GROUPS = {
+    "allowlist": "Who may connect: Heroku's IP rules.",
+    "heroku": "Mutual TLS of Heroku add-ons.",
     "certs": "Certificates: show, issue, rotate.",
     "keys": "Make private keys.",
     "csr": "Make and show certificate requests.",
@@ -85,6 +93,18 @@ _COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ("reload", control.reload, control.RELOAD_EPILOG, "Have them read their certificates again."),
     ("stop", control.stop, control.STOP_EPILOG, "Stop the running proxy."),
     ("sandbox", sandbox.sandbox, sandbox.EPILOG, "Run a database that demands mutual TLS, to try with."),
+    ("heroku status", heroku.status, heroku.STATUS_EPILOG, "Show endpoint, certificates and rules."),
+    ("heroku enable", heroku.enable, heroku.ENABLE_EPILOG, "Turn mutual TLS on."),
+    ("heroku wait", heroku.wait, heroku.WAIT_EPILOG, "Wait until it is there, or gone."),
+    ("heroku disable", heroku.disable, heroku.DISABLE_EPILOG, "Turn it off, for good."),
+    ("allowlist list", allowlist_list.list_rules, allowlist_list.EPILOG, "Show the rules of add-ons."),
+    ("allowlist add", allowlist_change.add, allowlist_change.ADD_EPILOG, "Let ranges of addresses in."),
+    ("allowlist remove", allowlist_change.remove, allowlist_change.REMOVE_EPILOG, "Take rules away."),
+    ("allowlist plan", allowlist_plan.plan, allowlist_plan.PLAN_EPILOG, "Show what the file would change."),
+    ("allowlist apply", allowlist_plan.apply, allowlist_plan.APPLY_EPILOG, "Make the rules what the file says."),
+    ("allowlist watch", allowlist_watch.watch, allowlist_watch.EPILOG, "Follow this host's changing address."),
+    ("allowlist my-ip", my_ip.my_ip, my_ip.EPILOG, "The same as mtlskit my-ip."),
+    ("my-ip", my_ip.my_ip, my_ip.EPILOG, "Show this host's external address."),
     ("certs list", certs_list.list_identities, certs_list.LIST_EPILOG, "Show every identity and its state."),
     ("certs check", certs_list.check, certs_list.CHECK_EPILOG, "Tell by status if one is due."),
     ("certs show", certs_show.show, certs_show.SHOW_EPILOG, "Show what a file or identity holds."),

@@ -259,6 +259,7 @@ def _path(given: Path) -> Path:
 def _run(config: ProxyConfig, ready_file: Path | None, emit: Emit) -> None:
     import trio
 
+    from mtlskit.cli.addon_lookup import lookup_for
     from mtlskit.control.places import control_place
     from mtlskit.proxy.events import ProxyReady
     from mtlskit.proxy.run import Proxy, run_proxy
@@ -267,8 +268,17 @@ def _run(config: ProxyConfig, ready_file: Path | None, emit: Emit) -> None:
         emit(ProxyReady(tunnels=len(proxy.serving), failed=len(proxy.tunnels) - len(proxy.serving)))
 
     place = control_place(config.control, os.environ)
+    lookup = lookup_for(config, emit)
 
     async def serve() -> None:
-        await run_proxy(config, emit=emit, ready_path=ready_file, control=place, handle_signals=True, on_ready=announce)
+        await run_proxy(
+            config,
+            emit=emit,
+            ready_path=ready_file,
+            control=place,
+            lookup=lookup,
+            handle_signals=True,
+            on_ready=announce,
+        )
 
     trio.run(serve)

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _RED = "\x1b[31m"
+_GREEN = "\x1b[32m"
 _YELLOW = "\x1b[33m"
 _DIM = "\x1b[2m"
 _PLAIN = "\x1b[0m"
@@ -47,6 +48,7 @@ class Colour(StrEnum):
     """A colour of a result on a terminal."""
 
     RED = _RED
+    GREEN = _GREEN
     YELLOW = _YELLOW
     DIM = _DIM
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 from mtlskit.cli.options import LogOption, QuietOption, VerboseOption, log_sink, wants_json
 from mtlskit.cli.render import reported, warn
 from mtlskit.cli.stopping import run_until_stopped
-from mtlskit.cli.usage import password_warning, typed
+from mtlskit.cli.usage import password_warning, typed, whole_number
 
 __all__ = ["EPILOG", "sandbox"]
 
@@ -23,9 +22,13 @@ EPILOG = """\b
 Examples:
   mtlskit sandbox --dir ./space                       runs until Ctrl-C
   . ./space/sandbox.env && psql "$DATABASE_URL"       in another terminal
+  . ./space/sandbox.env && mtlskit heroku status "$MTLSKIT_SANDBOX_ADDON"
+  mtlskit sandbox --dir ./space --speed-up 1          as slow as Heroku itself
+  mtlskit sandbox --dir ./space --fault 429,times=3 --fault reset
 
-It is ready when DIR/sandbox.json exists, which holds its addresses and the paths of a client identity. SIGTERM and
-SIGINT stop it; the data and the identity stay in DIR for the next start."""
+It is ready when DIR/sandbox.json exists, which holds its addresses and the paths of a client identity. sandbox.env
+leads a shell, and mtlskit in it, to the database and to the API in place of Heroku's. SIGTERM and SIGINT stop it; the
+data, the rules and the identity stay in DIR for the next start."""
 
 
 def sandbox(
@@ -59,27 +62,82 @@ def sandbox(
             help="Where the gateway listens; port 0: any free one. Default: 127.0.0.1:0.",
         ),
     ] = "127.0.0.1:0",
+    api_listen: Annotated[
+        str,
+        typer.Option(
+            "--api-listen",
+            metavar="ADDR",
+            show_default=False,
+            help="Where Heroku's API is played, on this machine only. Default: 127.0.0.1:0.",
+        ),
+    ] = "127.0.0.1:0",
+    speed_up: Annotated[
+        str,
+        typer.Option(
+            "--speed-up",
+            metavar="N",
+            show_default=False,
+            help="How much faster than at Heroku things become ready. Default: 300, so that a rule takes 2 s and not"
+            " 10 minutes.",
+        ),
+    ] = "300",
+    latency: Annotated[
+        str,
+        typer.Option(
+            "--latency", metavar="TIME", show_default=False, help="Each answer of the API comes so much later: 100ms."
+        ),
+    ] = "0",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="NAME[=VALUE]",
+            show_default=False,
+            help="Something that goes wrong: html, hang, 500, 429, lose-before, lose-after, slow-rules, reset and"
+            " others; with ,times=N only so often. Repeatable.",
+        ),
+    ] = None,
+    addons: Annotated[
+        str,
+        typer.Option(
+            "--addons",
+            metavar="N",
+            show_default=False,
+            help="How many Postgres add-ons the API tells of. Default: 1.",
+        ),
+    ] = "1",
     log: LogOption = "text",
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run a small Private Space on this machine: a real PostgreSQL behind a gateway that demands mutual TLS.
 
-    A Private Space is Heroku's private network; its databases admit only clients that show a certificate.
+    A Private Space is Heroku's private network; its databases admit only clients that show a certificate and come from
+    an address with an IP rule. Heroku's API for both is played beside it.
     """
     with reported(as_json=wants_json(log)):
         emit = log_sink(log, quiet=quiet, verbose=verbose)
-        from mtlskit.config.addresses import parse_listen
+        from mtlskit.cli.sandbox_values import loopback_address, number, seconds, tcp_address
         from mtlskit.config.upstreams import holds_password
-        from mtlskit.config.values import TcpAddress
-        from mtlskit.errors import Code, ConfigError
+        from mtlskit.proxy.limits import raise_descriptor_limit
+        from mtlskit.sandbox.api.options import ApiOptions
         from mtlskit.sandbox.space import SpaceOptions, run_space
 
-        address = parse_listen(listen, base=Path.cwd(), environ=os.environ)
-        if not isinstance(address, TcpAddress):
-            raise ConfigError(Code.USAGE, f"--listen {listen}: the gateway listens on TCP only", "name HOST:PORT")
         if postgres is not None and typed(ctx, "postgres") and holds_password(postgres):
             warn(password_warning("--postgres", _URL_VARIABLE), as_json=wants_json(log))
         source = "--postgres" if typed(ctx, "postgres") else _URL_VARIABLE
-        options = SpaceOptions(directory, postgres_url=postgres, url_source=source, listen=address)
+        options = SpaceOptions(
+            directory,
+            postgres_url=postgres,
+            url_source=source,
+            listen=tcp_address("--listen", listen),
+            api=ApiOptions(
+                listen=loopback_address("--api-listen", api_listen),
+                speed_up=number("--speed-up", speed_up),
+                latency=seconds("--latency", latency),
+                faults=tuple(fault or ()),
+                addons=whole_number("--addons", addons),
+            ),
+        )
+        raise_descriptor_limit()
         run_until_stopped(partial(run_space, options, emit=emit))

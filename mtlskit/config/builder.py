@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import NoReturn
 
 from mtlskit.config.access import parse_network, parse_pin, parse_user, parse_verify
+from mtlskit.config.addons import AddonUpstream, addon_upstream, build_login, check_login
 from mtlskit.config.addresses import parse_listen
+from mtlskit.config.allowlists import build_allowlist
 from mtlskit.config.durations import parse_duration
 from mtlskit.config.fields import Surroundings, check_name, choice, each, one, path_at
 from mtlskit.config.identities import INLINE, build_identity, check_folders, inline_identity
 from mtlskit.config.origins import Origin, ValuePath, located, problem, raise_first
 from mtlskit.config.programs import build_hooks
+from mtlskit.config.remote import build_heroku, build_my_ip, parse_source
 from mtlskit.config.rules import check_door, check_listeners, check_loops
 from mtlskit.config.schema import EXAMPLES, TimeoutsTable, TunnelTable, check_shape
 from mtlskit.config.upstreams import join_upstreams, parse_upstream
 from mtlskit.config.values import (
     MOST_WARM,
+    AllowlistConfig,
     Endpoint,
     ExpiringSessions,
     IdentityConfig,
@@ -58,9 +62,12 @@ def build_config(document: Mapping[str, object], around: Surroundings, *, source
     store = path_at(shape.store, ("store",), around) or around.base / DEFAULT_STORE
     control = path_at(shape.control, ("control",), around)
     hooks = build_hooks(shape.hooks, around)
+    heroku = build_heroku(shape.heroku, origin)
+    my_ip = build_my_ip(shape.my_ip, origin)
     problems: list[ConfigError] = []
     identities: dict[str, IdentityConfig] = {}
     tunnels: list[TunnelConfig] = []
+    allowlists: list[AllowlistConfig] = []
     for name, identity_table in shape.identity.items():
         try:
             identities[name] = build_identity(name, identity_table, store, around)
@@ -71,6 +78,11 @@ def build_config(document: Mapping[str, object], around: Surroundings, *, source
             continue  # its identity has been complained about
         try:
             tunnels.append(_tunnel(name, tunnel_table, identities, around))
+        except ConfigError as exc:
+            problems.append(exc)
+    for name, allowlist_table in shape.allowlist.items():
+        try:
+            allowlists.append(build_allowlist(name, allowlist_table, around))
         except ConfigError as exc:
             problems.append(exc)
     raise_first(problems)
@@ -84,6 +96,9 @@ def build_config(document: Mapping[str, object], around: Surroundings, *, source
         store=store if source is not None else None,
         control=control,
         hooks=hooks,
+        allowlists=tuple(allowlists),
+        heroku=heroku,
+        my_ip=my_ip,
     )
 
 
@@ -115,11 +130,12 @@ def _tunnel(
     check_name(path, origin)
     kind = _kind(table, path, origin)
     identity = _identity_of(name, table, identities, around)
+    addon, upstream = _upstream(table, kind, (*path, "upstream"), origin)
     tunnel = TunnelConfig(
         name=name,
         kind=kind,
         listen=_listen(table, path, around),
-        upstream=_upstream(table, kind, (*path, "upstream"), origin),
+        upstream=upstream,
         identity=identity,
         verify=_verify(table, identity, path, origin),
         negotiation=_negotiation(table, kind, path, origin),
@@ -128,10 +144,15 @@ def _tunnel(
         allow_users=each(table.allow_users, parse_user, (*path, "allow_users"), origin),
         max_connections=_max_connections(table, path, origin),
         warm=_warm(table, kind, path, origin),
+        addon=addon.addon if addon else None,
+        credential=addon.credential if addon else TunnelConfig.credential,
+        login=build_login(table.login, addon, (*path, "login"), origin),
+        source=None if table.source is None else one(table.source, parse_source, (*path, "source"), origin),
         expiring_sessions=_expiring_sessions(table, kind, path, origin),
         timeouts=_timeouts(table.timeouts, (*path, "timeouts"), origin),
     )
     check_door(tunnel, origin, around.platform)
+    check_login(tunnel, origin)
     check_loops(tunnel, origin)
     return tunnel
 
@@ -160,18 +181,23 @@ def _listen(table: TunnelTable, path: ValuePath, around: Surroundings) -> Listen
         return parse_listen(table.listen, base=around.base, environ=around.environ)
 
 
-def _upstream(table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: Origin) -> tuple[Endpoint, ...]:
-    if isinstance(table.upstream, str):
-        _refuse_unbraced(path, origin)
-        parsed: Sequence[tuple[Endpoint, ...]] = [
-            one(table.upstream, lambda text: parse_upstream(text, kind), path, origin)
-        ]
-    else:
-        for number in range(len(table.upstream)):
-            _refuse_unbraced((*path, number), origin)
-        parsed = each(table.upstream, lambda text: parse_upstream(text, kind), path, origin)
+def _upstream(
+    table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: Origin
+) -> tuple[AddonUpstream | None, tuple[Endpoint, ...]]:
+    """The add-on that says where to connect, or the endpoints that the file names."""
+    alone = isinstance(table.upstream, str)
+    texts: list[str] = [table.upstream] if alone else table.upstream
+    paths: list[ValuePath] = [path if alone else (*path, number) for number in range(len(texts))]
+    for place in paths:
+        _refuse_unbraced(place, origin)
+    if addon := addon_upstream(texts, kind, paths, origin):
+        return addon, ()
+    parsed = [
+        one(text, lambda text: parse_upstream(text, kind), place, origin)
+        for text, place in zip(texts, paths, strict=True)
+    ]
     with located(origin, path):
-        return join_upstreams(parsed)
+        return None, join_upstreams(parsed)
 
 
 def _refuse_unbraced(path: ValuePath, origin: Origin) -> None:

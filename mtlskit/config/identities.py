@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from mtlskit.config.addons import parse_addon
 from mtlskit.config.durations import parse_duration
 from mtlskit.config.fields import Surroundings, check_name, choice, each, one, path_at
 from mtlskit.config.origins import Origin, ValuePath, problem, raise_first
@@ -67,7 +68,6 @@ _CAN_REVOKE = frozenset({IssuerKind.CA, IssuerKind.HEROKU})
 
 _LONGEST_TEXT = 1000
 """Characters of a subject or another name. Certificates hold up to 64 for a common name, 253 for a host."""
-_ADDON = re.compile(r"[A-Za-z0-9][A-Za-z0-9_:.-]{0,199}")
 _SAN = re.compile(r"(?:dns|ip|uri|email):.+", re.IGNORECASE)
 _SUBJECT_HINT = 'write it as RFC 4514 does: "CN=reporting" or "CN=reporting,O=Example"'
 _SAN_HINT = 'write "DNS:NAME", "IP:ADDRESS", "URI:URI" or "email:ADDRESS"'
@@ -206,7 +206,7 @@ def _issuer(kind: IssuerKind, table: IdentityTable, path: ValuePath, around: Sur
         lifetime=read("lifetime", parse_lifetime, None),
         command=parse_program(table.command, (*path, "command"), around),
         command_timeout=read("command_timeout", parse_duration, IssuerConfig.command_timeout),
-        addon=read("addon", _addon, None),
+        addon=read("addon", parse_addon, None),
     )
 
 
@@ -268,11 +268,3 @@ def _key_type(text: str) -> str:
         listed = ", ".join(f'"{each}"' for each in KEY_TYPES)
         raise ConfigError(Code.CONFIG_BAD_VALUE, "not a type of key", f"use one of {listed}")
     return text
-
-
-def _addon(text: str) -> str:
-    if not _ADDON.fullmatch(text.strip()):
-        raise ConfigError(
-            Code.CONFIG_BAD_VALUE, "not the name of an add-on", 'write it as Heroku does: "postgresql-curved-12345"'
-        )
-    return text.strip()

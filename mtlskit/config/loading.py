@@ -65,7 +65,8 @@ def load_config(path: Path, *, environ: Mapping[str, str], platform: str = sys.p
 def parse_config(text: str, *, source: Path, environ: Mapping[str, str], platform: str = sys.platform) -> ProxyConfig:
     """Parse the text of a configuration file; `source` names it in errors, and relative paths start at its folder.
 
-    A file may hold identities alone, for `mtlskit certs`; `select` is what asks for tunnels. The disk is not touched.
+    A file may hold identities alone, for `mtlskit certs`, or an allowlist; `select` is what asks for tunnels. The disk
+    is not touched.
     Raises `ConfigError` as `load_config` does.
     """
     document = _parse_toml(text, source)
@@ -74,7 +75,8 @@ def parse_config(text: str, *, source: Path, environ: Mapping[str, str], platfor
     raise_first(problems)
     around = Surroundings(origin=origin, base=source.absolute().parent, environ=environ, platform=platform)
     config = build_config(filled, around, source=source)
-    if not config.tunnels and not config.identities:
+    named = config.tunnels or config.identities or config.allowlists
+    if not named and not {"heroku", "my_ip"} & document.keys():
         raise _no_tunnel(source)
     return config
 

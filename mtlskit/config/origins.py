@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from mtlskit.config.positions import Position, index_lines, line_of
+from mtlskit.config.positions import Position, find_entry, index_lines, line_of
 from mtlskit.errors import Code, ConfigError
 
 __all__ = [
@@ -78,11 +79,26 @@ class FileOrigin:
     def _index(self) -> Mapping[Position, int]:
         return index_lines(self._text)
 
+    @cached_property
+    def _starts(self) -> Sequence[int]:
+        """Where each line begins."""
+        return [0, *(found.end() for found in re.finditer("\n", self._text))]
+
     def _line(self, path: ValuePath) -> int | None:
         return line_of(self._index, tuple(part for part in path if isinstance(part, str)))
 
+    def _line_of_entry(self, path: ValuePath) -> int | None:
+        """The line of what `path` leads to, also within a list that runs over several lines."""
+        numbers = [place for place, part in enumerate(path) if isinstance(part, int)]
+        key = tuple(str(part) for part in path[: numbers[0]]) if numbers else ()
+        if key not in self._index:
+            return self._line(path)
+        line = self._index[key]
+        entry = find_entry(self._text, self._starts[line - 1], int(path[numbers[0]]))
+        return line if entry is None else bisect_right(self._starts, entry)
+
     def place(self, path: ValuePath) -> str:
-        line = self._line(path)
+        line = self._line_of_entry(path)
         where = f"{self._source}:{line}" if line is not None else str(self._source)
         return f"{where}: {spelled_path(path)}: " if path else f"{where}: "
 

@@ -1,7 +1,8 @@
 """Where a key stands in a TOML text: the line numbers that `tomllib` does not keep.
 
 The text has been parsed by then, so this reads only what begins a line: table headers and keys. A line inside a
-multi-line string may be taken for a key; then the number is off, and nothing else is.
+multi-line string may be taken for a key; then the number is off, and nothing else is. Entries of a list are counted
+from its key on, so that one of many is found in a list that runs over many lines.
 """
 
 from __future__ import annotations
@@ -9,13 +10,20 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from itertools import islice
 
-__all__ = ["index_lines", "line_of"]
+__all__ = ["find_entry", "index_lines", "line_of"]
 
 _KEY = r"(?:[A-Za-z0-9_-]+|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*')"
 _DOTTED = rf"{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*"
 _HEADER = re.compile(rf"[ \t]*\[\[?[ \t]*({_DOTTED})[ \t]*\]")
+_LIST_HEADER = re.compile(rf"^[ \t]*\[\[[ \t]*({_DOTTED})[ \t]*\]", re.MULTILINE)
 _ASSIGNMENT = re.compile(rf"[ \t]*({_DOTTED})[ \t]*=")
+_TOKEN = re.compile(
+    r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|[\[\]{},]|[^\s\[\]{},"\'#]+',
+    re.DOTALL,
+)
+"""What a value is made of: texts, comments, brackets, commas, and runs of everything else."""
 _BARE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 _DEPTH = 8
@@ -42,6 +50,41 @@ def line_of(index: Mapping[Position, int], path: Position) -> int | None:
     for length in range(len(path), 0, -1):
         if (number := index.get(path[:length])) is not None:
             return number
+    return None
+
+
+def find_entry(text: str, start: int, number: int) -> int | None:
+    """Where entry `number` (from 0) of a list begins in `text`; None if it is not found.
+
+    The line of the list's key begins at `start`. A list of tables, `[[…]]`, has its first header there.
+    """
+    if header := _LIST_HEADER.match(text, start):
+        same = (found for found in _LIST_HEADER.finditer(text, start) if _parts(found[1]) == _parts(header[1]))
+        entry = next(islice(same, number, None), None)
+        return None if entry is None else entry.start()
+    assignment = _ASSIGNMENT.match(text, start)
+    return None if assignment is None else _find_value(text, assignment.end(), number)
+
+
+def _find_value(text: str, start: int, number: int) -> int | None:
+    """As `find_entry`, for a list in brackets whose value begins at `start`."""
+    depth, counted, fresh = 0, 0, False
+    for token in _TOKEN.finditer(text, start):
+        word = token[0]
+        if word.startswith("#"):
+            continue
+        if depth == 1 and fresh and word != "]":
+            if counted == number:
+                return token.start()
+            counted, fresh = counted + 1, False
+        if word in ("[", "{"):
+            depth, fresh = depth + 1, depth == 0
+        elif word in ("]", "}"):
+            depth -= 1
+        elif word == "," and depth == 1:
+            fresh = True
+        if depth == 0:
+            return None
     return None
 
 

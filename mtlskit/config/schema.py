@@ -10,13 +10,25 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from mtlskit.config.origins import Origin, ValuePath, problem, spelled_key
 from mtlskit.errors import Code, ConfigError
 
-__all__ = ["EXAMPLES", "Document", "HooksTable", "IdentityTable", "TimeoutsTable", "TunnelTable", "check_shape"]
+__all__ = [
+    "EXAMPLES",
+    "AllowlistTable",
+    "Document",
+    "HerokuTable",
+    "HooksTable",
+    "IdentityTable",
+    "MyIpTable",
+    "RuleTable",
+    "TimeoutsTable",
+    "TunnelTable",
+    "check_shape",
+]
 
 
 def _text_or_texts(value: Any) -> Any:
@@ -37,7 +49,12 @@ def _text_or_number(value: Any) -> Any:
     raise PydanticCustomError("kind", 'must be a duration: "10s", "1h30m", or a number of seconds')
 
 
+def _rule_of_text(value: Any) -> Any:
+    return {"cidr": value} if isinstance(value, str) else value
+
+
 Duration = Annotated[Any, AfterValidator(_text_or_number)]
+Texts = Annotated[Any, AfterValidator(_text_or_texts)]
 
 
 class _Table(BaseModel):
@@ -89,7 +106,7 @@ class TunnelTable(_Table):
 
     kind: str
     listen: str
-    upstream: Annotated[Any, AfterValidator(_text_or_texts)]
+    upstream: Texts
     identity: str | None = None
     cert: str | None = None
     key: str | None = None
@@ -103,7 +120,42 @@ class TunnelTable(_Table):
     max_connections: int = 1000
     warm: int = 0
     expiring_sessions: str | None = None
+    login: str | None = None
+    source: str | None = None
     timeouts: TimeoutsTable = TimeoutsTable()
+
+
+class RuleTable(_Table):
+    """An entry of `rules`; a text alone is its `cidr`."""
+
+    cidr: str
+    description: str = ""
+
+
+class AllowlistTable(_Table):
+    """`[allowlist.NAME]`."""
+
+    addons: Texts
+    rules: list[Annotated[RuleTable, BeforeValidator(_rule_of_text)]] = Field(default_factory=list)
+    my_ip: bool = False
+    rules_from: Texts = Field(default_factory=list)
+    from_space: Texts = Field(default_factory=list)
+    collapse: bool = False
+    owner: str | None = None
+
+
+class HerokuTable(_Table):
+    """`[heroku]`."""
+
+    api_host: str | None = None
+    data_host: str | None = None
+
+
+class MyIpTable(_Table):
+    """`[my_ip]`."""
+
+    services: list[str] = Field(default_factory=list)
+    source: str | None = None
 
 
 class Document(_Table):
@@ -112,8 +164,11 @@ class Document(_Table):
     store: str | None = None
     control: str | None = None
     hooks: HooksTable = HooksTable()
+    heroku: HerokuTable = HerokuTable()
+    my_ip: MyIpTable = MyIpTable()
     identity: dict[str, IdentityTable] = Field(default_factory=dict)
     tunnel: dict[str, TunnelTable] = Field(default_factory=dict)
+    allowlist: dict[str, AllowlistTable] = Field(default_factory=dict)
 
 
 EXAMPLES: Mapping[str, str] = MappingProxyType(
@@ -152,11 +207,32 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
         "after_switch": '["PROGRAM", "ARGUMENT"]',
         "failed": '["PROGRAM", "ARGUMENT"]',
         "timeout": '"60s"',
+        "login": '"client"',
+        "source": '"192.0.2.10"',
+        "addons": '["postgresql-curved-12345"]',
+        "rules": '[{ cidr = "203.0.113.7", description = "office" }]',
+        "cidr": '"203.0.113.7"',
+        "description": '"office"',
+        "my_ip": "true",
+        "rules_from": '"https://example.com/addresses.json"',
+        "from_space": '"SPACE"',
+        "collapse": "true",
+        "owner": '"web-1"',
+        "api_host": '"https://api.heroku.com"',
+        "data_host": '"https://api.data.heroku.com"',
+        "services": '["https://checkip.amazonaws.com"]',
     }
 )
 """What to write for a key that is missing or of another type, in TOML. Deadlines: `_DURATION`."""
 
 _DURATION = '"10s"'
+
+_NAMED: Mapping[str, type[_Table]] = MappingProxyType(
+    {"tunnel": TunnelTable, "identity": IdentityTable, "allowlist": AllowlistTable}
+)
+"""Tables that have names, `[tunnel.NAME]`."""
+
+_SINGLE: Mapping[str, type[_Table]] = MappingProxyType({"hooks": HooksTable, "heroku": HerokuTable, "my_ip": MyIpTable})
 
 _SENTENCES: Mapping[str, str] = MappingProxyType(
     {
@@ -189,7 +265,7 @@ def check_shape(document: Mapping[str, object], origin: Origin) -> Document:
 
 def _refuse_nameless(document: Mapping[str, object], origin: Origin) -> None:
     """`[tunnel]` where `[tunnel.NAME]` is meant: each of its keys would be called a tunnel, and wrong."""
-    for section, table in (("tunnel", TunnelTable), ("identity", IdentityTable)):
+    for section, table in _NAMED.items():
         entries = document.get(section)
         if not isinstance(entries, dict):
             continue
@@ -213,6 +289,8 @@ def _tell(details: ErrorDetails, origin: Origin) -> ConfigError:
             )
         case "kind":
             return problem(origin, path, details["msg"], _example(path, origin))
+        case "model_type" if isinstance(path[-1], int):
+            return problem(origin, path, "must be a text in quotes or a table", _example(path, origin))
         case "model_type" if len(path) == 1:
             return problem(origin, path, "must be a table", f"begin it with [{key}] on a line of its own")
         case "model_type" if len(path) == 2:
@@ -241,7 +319,8 @@ def _unknown_key(path: ValuePath, origin: Origin) -> ConfigError:
     hint = f"the keys here are {', '.join(allowed)}"
     if not near and len(path) == 1:
         # "failed" is near to nothing at the top, and all keys of hooks are found in one table only.
-        for table, line in ((TunnelTable, "tunnel.NAME"), (IdentityTable, "identity.NAME"), (HooksTable, "hooks")):
+        named = {f"{section}.NAME": table for section, table in _NAMED.items()}
+        for line, table in (named | dict(_SINGLE)).items():
             if key in table.model_fields:
                 hint = f"{spelled_key(key)} belongs below a line [{line}]"
                 break
@@ -252,11 +331,11 @@ def _keys_around(path: ValuePath) -> list[str]:
     match path:
         case (_,):
             return list(Document.model_fields)
-        case ("hooks", _):
-            return list(HooksTable.model_fields)
-        case ("identity", _, _):
-            return list(IdentityTable.model_fields)
+        case (str(section), _) if section in _SINGLE:
+            return list(_SINGLE[section].model_fields)
         case ("tunnel", _, "timeouts", _):
             return list(TimeoutsTable.model_fields)
+        case ("allowlist", _, "rules", _, _):
+            return list(RuleTable.model_fields)
         case _:
-            return list(TunnelTable.model_fields)
+            return list(_NAMED[str(path[0])].model_fields)

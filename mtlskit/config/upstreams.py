@@ -30,16 +30,9 @@ _HINT = 'write HOST:PORT, a list of them, or a URL such as "postgres://USER@HOST
 def parse_upstream(text: str, kind: TunnelKind) -> tuple[Endpoint, ...]:
     """Parse one text, which may name several hosts. The port defaults to 5432 for Postgres; for TCP it must be written.
 
-    Raises `ConfigError` (CONFIG_BAD_VALUE, CONFIG_NOT_SUPPORTED).
+    An add-on (`heroku:ADDON`) is none: `config.addons` has looked before. Raises `ConfigError` (CONFIG_BAD_VALUE).
     """
     text = text.strip()
-    addon = text.removeprefix("heroku:")
-    if addon != text and not addon.isdigit():
-        raise ConfigError(
-            Code.CONFIG_NOT_SUPPORTED,
-            'upstream "heroku:ADDON" arrives in a later version',
-            "use the add-on's URL, which is in its DATABASE_URL",
-        )
     url = _SCHEME.fullmatch(text)
     if url is None:
         if "=" in text:

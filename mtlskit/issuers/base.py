@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from mtlskit.errors import RotationError
 
-__all__ = ["Delivery", "Facts", "Issuer", "Order", "Withdrawn"]
+__all__ = ["Delivery", "Facts", "Following", "Issuer", "Order", "Withdrawn"]
 
 Facts = Mapping[str, Any]
 """JSON values that the journal keeps for an issuer."""
@@ -34,6 +34,8 @@ class Order:
     """Aware."""
     request_pem: bytes | None = None
     """Our signed request; None for an issuer that makes the key itself."""
+    reset: bool = False
+    """The credential that is followed may be replaced for it, for everybody who uses it."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,13 @@ class Delivery:
     remote_id: str | None = None
     ours: bool = True
     """We asked for this very one. Where that is not sure, nobody revokes it without being told to."""
+    followed: bool = False
+    """It is a copy of a credential that others use too, and is of no use any more when they get another one."""
     notes: tuple[str, ...] = ()
 
 
 class Withdrawn(RotationError):
-    """What was asked for was taken back before it was fetched: asking for it again is of no use."""
+    """What was asked for was taken back, or refused for good: going on with this order is of no use."""
 
 
 class Issuer(Protocol):
@@ -60,7 +64,7 @@ class Issuer(Protocol):
     makes_key: bool
     """The issuer makes the key; otherwise it is asked with a request of ours."""
     pause: float
-    """Seconds between two looks whether a certificate is ready."""
+    """Seconds between two looks whether a certificate is ready, at most: the first ones come quicker."""
 
     async def survey(self, order: Order) -> Facts:
         """What is to be known before anything is asked for, so that a repeated request finds its own."""
@@ -82,3 +86,13 @@ class Issuer(Protocol):
 
     async def revoke(self, serial: str, remote_id: str | None, *, now: datetime) -> str:
         """Take a certificate back; a sentence on what was done. Taking it back twice is no error."""
+
+
+class Following(Protocol):
+    """An issuer whose certificate may be a credential that others use too, and that is followed when it changes."""
+
+    async def follows(self) -> bool:
+        """Whether it is one. Raises `RotationError`."""
+
+    async def changed(self, cert_pem: bytes, root_pem: bytes | None) -> bool:
+        """Whether the credential, or the CAs that belong to it, are others than these by now. Raises `MtlskitError`."""

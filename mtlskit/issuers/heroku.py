@@ -1,11 +1,13 @@
 """Issuer `heroku`: the data API makes key and certificate, and hands both out.
 
 A certificate is made by one call that takes nothing and cannot be repeated safely, so the ids that exist are written
-down before it. A rotation that was killed in the middle looks for what is new since then, and takes the oldest of it.
+down before it. A rotation that was killed in the middle looks for what is new since then, and takes the oldest of it;
+so does one whose connection was lost after it had asked.
 Another host may have made that one, so it is remembered that it may not be ours: such a one is never revoked by itself,
 because that would end it at once wherever it is used.
 
-How the API is reached is not this module's business: `CertificateApi` is the part of it that is needed.
+How the API is reached is not this module's business: `CertificateApi` is the part of it that is needed, and
+`mtlskit.issuers.heroku_api` has it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from mtlskit.errors import Code, RotationError
+from mtlskit.errors import Code, MtlskitError, RotationError
 from mtlskit.heroku.values import RemoteCertificate
 from mtlskit.issuers.base import Delivery, Facts, Order, Withdrawn
 
@@ -41,7 +43,7 @@ class CertificateApi(Protocol):
 
 
 class HerokuIssuer:
-    """One add-on's. `pause`: seconds between two looks whether a certificate is ready."""
+    """One add-on's. `pause`: seconds between two looks whether a certificate is ready, at most."""
 
     makes_key = True
 
@@ -59,11 +61,21 @@ class HerokuIssuer:
         return {"ids": ids}
 
     async def request(self, order: Order, before: Facts) -> Facts:
-        """Make a certificate, or find the one that an earlier try has made. Its id is the receipt."""
+        """Make a certificate, or find the one that an earlier try has made. Its id is the receipt.
+
+        Where the answer is lost, and nothing new is found, API_UNCERTAIN is raised and nothing repeated: the next run
+        looks again before it asks.
+        """
         untried, self._untried = self._untried, ""
         if untried != order.rotation and (found := await self.find(order, before)) is not None:
             return found
-        return {"id": (await self._api.create()).id, "surely_ours": True}
+        try:
+            made = await self._api.create()
+        except MtlskitError as exc:
+            if exc.code is not Code.API_UNCERTAIN or (found := await self.find(order, before)) is None:
+                raise
+            return found
+        return {"id": made.id, "surely_ours": True}
 
     async def find(self, order: Order, before: Facts) -> Facts | None:
         """The oldest of what was not there before."""

@@ -64,8 +64,9 @@ async def _proved(work: Work) -> Done:
     async def one(tunnel: TunnelConfig) -> None:
         try:
             old = tunnel.identity if work.begun.get("old_serial") else None
-            found[tunnel.name] = await prove_tunnel(tunnel, files_of(tunnel.identity, version), now=now, old=old)
-        except MtlskitError as exc:  # the pair cannot even be loaded: most often for all tunnels alike
+            located = await work.tools.located(tunnel)
+            found[tunnel.name] = await prove_tunnel(located, files_of(tunnel.identity, version), now=now, old=old)
+        except MtlskitError as exc:  # the pair cannot even be loaded, or Heroku not be asked: most often for all alike
             found[tunnel.name] = exc
 
     async with trio.open_nursery() as nursery:

@@ -23,6 +23,7 @@ from cryptography import x509
 from mtlskit.config.values import IdentityConfig, IssuerKind, ProxyConfig, RenewBefore
 from mtlskit.errors import Code, MtlskitError, StoreError
 from mtlskit.lifecycle.decide import Decision, State, decide
+from mtlskit.lifecycle.following import reset_command
 from mtlskit.net.files import read_private, read_public
 from mtlskit.net.identity import pair_of, resolved, trust_of
 from mtlskit.pki.certificates import load_certificates, serial_text, subject_text
@@ -254,8 +255,9 @@ def _judged(item: Item, found: _Found, identity: IdentityConfig, now: datetime) 
     todo = ""
     if state is State.NOT_YET_VALID:
         todo = "set this machine's clock (date -u shows it), if the certificate was issued just now"
-    elif state is not State.FINE or item.rotating:
-        todo = _next_step(identity)
+    elif item.rotating or state is not State.FINE:
+        followed = found.version is not None and found.version.facts.followed
+        todo = _next_step(identity, reset=followed and not item.rotating)
     return _with_facts(item, found, decision, Condition(state.value), todo)
 
 
@@ -286,9 +288,11 @@ def _remedy(exc: MtlskitError, identity: IdentityConfig) -> str:
     return _next_step(identity)
 
 
-def _next_step(identity: IdentityConfig) -> str:
+def _next_step(identity: IdentityConfig, *, reset: bool = False) -> str:
     if identity.issuer.kind is IssuerKind.FILES:
         return f"put new files in place of {identity.cert} and {identity.key}"
     if identity.issuer.kind is IssuerKind.CSR:
         return f"mtlskit certs rotate {identity.name}, which tells what to have signed"
+    if reset:
+        return f"{reset_command(identity.name)}, which restarts the app's dynos"
     return f"mtlskit certs rotate {identity.name}"

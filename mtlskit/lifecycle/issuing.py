@@ -7,14 +7,15 @@ from pathlib import Path
 from mtlskit.config.values import IdentityConfig, IssuerKind
 from mtlskit.errors import Code, ConfigError
 from mtlskit.issuers.base import Issuer
+from mtlskit.issuers.heroku_api import OpenHeroku
 
 __all__ = ["issuer_of"]
 
 
-def issuer_of(identity: IdentityConfig, *, asked: bool = True) -> Issuer:
-    """The issuer; not `asked` for a certificate, where one is brought by hand.
+def issuer_of(identity: IdentityConfig, *, asked: bool = True, heroku: OpenHeroku | None = None) -> Issuer:
+    """The issuer; not `asked` for a certificate, where one is brought by hand. `heroku` is the way to its API.
 
-    Raises `ConfigError`: CONFIG_NOT_SUPPORTED for one that there is no client for yet, ISSUER_MISSING.
+    Raises `ConfigError` (ISSUER_MISSING).
     """
     issuer = identity.issuer
     match issuer.kind:
@@ -35,12 +36,11 @@ def issuer_of(identity: IdentityConfig, *, asked: bool = True) -> Issuer:
 
             return CsrIssuer("heroku")
         case IssuerKind.HEROKU:
-            raise ConfigError(
-                Code.CONFIG_NOT_SUPPORTED,
-                f"[identity.{identity.name}]: certificates from Heroku's API arrive in a later version",
-                "for now take the three files from Heroku's dashboard and import them: mtlskit certs import"
-                f" {identity.name} PREFIXpostgresql.crt --key PREFIXpostgresql.key",
-            )
+            from mtlskit.issuers.heroku_addon import HerokuAddonIssuer
+
+            if heroku is None:
+                raise ValueError("who asks Heroku says how to reach it")
+            return HerokuAddonIssuer(issuer.addon or "", heroku)
         case IssuerKind.FILES:
             raise ConfigError(
                 Code.ISSUER_MISSING,

@@ -57,7 +57,10 @@ async def request(work: Work) -> Done:
     if work.wanted.material is not None:
         return Done()
     issuer = work.tools.issuer
-    receipt = await issuer.request(work.order(), work.rotation.facts("survey").get("found", {}))
+    try:
+        receipt = await issuer.request(work.order(), work.rotation.facts("survey").get("found", {}))
+    except Withdrawn as exc:
+        raise UselessRotation(exc) from exc
     kind = work.target.identity.issuer.kind
     return Done(f"asked {kind} for a certificate", {"receipt": dict(receipt)})
 
@@ -96,6 +99,9 @@ def _roots_in_use(work: Work) -> bytes | None:
     return None if current is None or current.root is None else read_public(current.root, "CA file")
 
 
+_FIRST_PAUSE = 1.0
+"""Seconds to the second look; each pause is twice as long as the one before, up to the issuer's own."""
+
 _OUR_FAULTS = frozenset({Code.CERTIFICATE_NOT_YET_VALID, Code.KEY_PASSPHRASE_WRONG, Code.KEY_ENCRYPTED})
 """What says nothing against the certificate: this host's clock is behind, or the passphrase is another one now."""
 
@@ -121,9 +127,11 @@ async def _delivery(work: Work) -> Delivery:
     if (given := work.wanted.material) is not None:
         return Delivery(given.cert_pem, given.key_pem, given.root_pem, ours=False)
     issuer, receipt = work.tools.issuer, work.rotation.facts("request").get("receipt", {})
+    pause = _FIRST_PAUSE
     try:
         while (delivery := await issuer.fetch(work.order(), receipt)) is None:
-            await work.pause(issuer.pause, issuer.waiting_for(work.order(), receipt))
+            await work.pause(min(pause, issuer.pause), issuer.waiting_for(work.order(), receipt))
+            pause *= 2
     except Withdrawn as exc:
         raise UselessRotation(exc) from exc
     return delivery
@@ -159,6 +167,7 @@ def _facts(work: Work, pair: CheckedPair, delivery: Delivery) -> VersionFacts:
         remote_id=delivery.remote_id,
         made_here=delivery.ours,
         origin=origin_of(work.target.identity),
+        followed=delivery.followed,
     )
 
 

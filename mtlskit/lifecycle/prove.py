@@ -91,6 +91,8 @@ async def prove_tunnel(
 ) -> Sequence[Proof]:
     """Try the pair of `identity` at every endpoint of a tunnel, all at once, each within the tunnel's dial time.
 
+    The endpoints are those of `tunnel.upstream`: where Heroku tells them, it has been asked before.
+
     `old` is the identity with the pair that is in use, to compare with. Raises IdentityError if the new pair cannot
     even be loaded.
     """
@@ -188,7 +190,9 @@ async def _ask(
 
     `route` is the address to go to: what several addresses say cannot be compared, as servers name their client's.
     """
-    dialler = Dialler(tunnel.kind, (endpoint,), tunnel.negotiation, tunnel.pins, tunnel.timeouts.dial)
+    dialler = Dialler(
+        tunnel.kind, (endpoint,), tunnel.negotiation, tunnel.pins, tunnel.timeouts.dial, source=tunnel.source
+    )
     upstream = await (dialler.dial(snapshot) if route is None else dialler.dial_route(route, snapshot))
     if shaken is not None:
         shaken.set()

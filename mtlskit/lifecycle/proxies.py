@@ -89,8 +89,10 @@ class ControlledProxies:
                 if "sessions_by_serial" not in tunnel:
                     return None
                 by_serial = tunnel["sessions_by_serial"]
-                # Clients that are still logging in are in no serial's count, and may use the old certificate too.
-                unknown = int(tunnel.get("sessions", 0)) - sum(by_serial.values())
+                # A proxy of an older version counts those that are still logging in for no serial; they may use the old
+                # certificate. Where none was chosen yet, it will be the one that is served now.
+                chosen = int(tunnel.get("sessions", 0)) - int(tunnel.get("undecided", 0))
+                unknown = chosen - sum(by_serial.values())
                 ours = int(by_serial.get(serial, 0))
                 count += (sum(by_serial.values()) - ours if others else ours) + max(0, unknown)
         return count if found or not expected else None

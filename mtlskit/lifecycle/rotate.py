@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import trio
 
 from mtlskit.errors import Code, MtlskitError, StoreError
-from mtlskit.lifecycle import install, obtain
+from mtlskit.lifecycle import following, install, obtain
 from mtlskit.lifecycle.due import decision_of, why_renewed
 from mtlskit.lifecycle.events import (
     Rotated,
@@ -87,10 +88,8 @@ class _Run:
         before = self.journal.finished()
         async with _locked(self.target, self.tools):
             current = self._current()
-            why = "another process has just done it" if self._done_by_another(before) else ""
-            if current is not None and (why := why or self._fine(current)):
-                paid = await pay_debts(self.target, self.tools, self.journal)
-                return self._nothing(current, "; ".join([why, *paid]))
+            if current is not None and (idle := await self._idle(current, before)) is not None:
+                return idle
             rotation = await self._rotation(current)
             self.work = Work(self.target, self.tools, self.wanted, rotation, self.until)
             try:
@@ -203,15 +202,15 @@ class _Run:
             old_serial=self._old_serial,
         )
 
-    def _waiting(self, work: Work, told: str) -> Outcome:
+    def _waiting(self, work: Work | None, told: str) -> Outcome:
         self.tools.emit(RotationWaits(identity=self.target.name, waits_for=told))
         return Outcome(
             self.target.name,
             Result.WAITING,
             told,
-            rotation=work.rotation.id,
+            rotation=work.rotation.id if work else "",
             step=self.step,
-            notes=tuple(work.notes),
+            notes=tuple(work.notes) if work else (),
             old_serial=self._old_serial,
         )
 
@@ -245,16 +244,39 @@ class _Run:
         """
         return self.wanted.material is None and self.journal.finished() != before and self.journal.unfinished() is None
 
+    async def _idle(self, current: Version, before: str) -> Outcome | None:
+        """How it ends where nothing is to be begun; None where something is.
+
+        A credential that is followed is replaced when it has changed, and at no other time. Raises `RotationError`
+        (ROTATION_REFUSED) for one that was to be replaced all the same.
+        """
+        why = "another process has just done it" if self._done_by_another(before) else ""
+        if not why and self.journal.unfinished() is not None:
+            return None
+        if not why and await following.is_followed(self.tools, self.wanted, current, fine=bool(self._fine(current))):
+            if self.wanted.by_name:
+                raise following.refused(self.target)
+            if await following.has_changed(self.target, self.tools, current):
+                self.wanted = replace(self.wanted, reason=following.REASON)
+                return None
+            if told := following.stuck(self.target, current, self.tools.clock()):
+                return self._waiting(None, told)
+            why = following.SAME
+        if not (why := why or self._fine(current)):
+            return None
+        paid = await pay_debts(self.target, self.tools, self.journal)
+        return self._nothing(current, "; ".join([why, *paid]))
+
     def _fine(self, current: Version) -> str:
         """Why nothing is to be done, where only what is due is to be; empty where something is."""
-        if not self.wanted.only_if_due or self.journal.unfinished() is not None:
+        if not self.wanted.only_if_due:
             return ""
         return "" if why_renewed(self.target, current, self.tools.clock()) else "it is not due"
 
     async def _rotation(self, current: Version | None) -> Rotation:
         """The one that was left unfinished, or a new one."""
         left = self.journal.unfinished()
-        if left is not None and (why := self._useless(left)):
+        if left is not None and (why := self._useless(left) or await self._overtaken(left)):
             await give_up(self.target, self.tools, self.journal, left, why)
             left = None
         self.target.stored.sweep(rotation=left.id if left else "")
@@ -271,6 +293,7 @@ class _Run:
             origin=origin_of(self.target.identity),
             settings=settings_of(self.target.identity),
             given=self.wanted.material is not None,
+            reset=self.wanted.reset,
             old_version=current.number if current is not None else None,
             old_serial=old.serial if old else "",
             old_issuer=old.issuer if old else "",
@@ -291,6 +314,8 @@ class _Run:
             return "a fresh one was asked for"
         if self.wanted.material is not None:
             return "a certificate was brought by hand"
+        if self.wanted.reset and not left.facts(BEGUN).get("reset"):
+            return "a reset was asked for"
         begun, staged = left.facts(BEGUN), self.target.stored.version_of(left.id)
         if "switch" not in left.steps:
             if begun.get("issuer") != str(self.target.identity.issuer.kind):
@@ -302,9 +327,18 @@ class _Run:
                 return "what was brought by hand is lost"
             gone = "spki_sha256" in left.facts("key") and not (self.target.stored.pending(left.id) / KEY).is_file()
             return "its key is gone" if gone else ""
+        if staged.facts.followed:
+            return ""  # another one is had only when the credential changes
         # A hook that fails for months must not keep its certificate from being renewed.
         due = decision_of(self.target, staged, self.tools.clock()).renew
         return "its certificate is due by now" if due else ""
+
+    async def _overtaken(self, left: Rotation) -> str:
+        """Why a copy that was staged, and is not in use yet, is of no use any more; empty where it is."""
+        staged = self.target.stored.version_of(left.id)
+        if staged is None or not staged.facts.followed or "switch" in left.steps or self.tools.following is None:
+            return ""
+        return following.REASON if await following.has_changed(self.target, self.tools, staged) else ""
 
     # Telling.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from mtlskit.config.values import Hooks, IdentityConfig, IssuerKind, ProxyConfig, TunnelConfig
-from mtlskit.errors import MtlskitError
-from mtlskit.issuers.base import Issuer
+from mtlskit.config.values import Endpoint, Hooks, IdentityConfig, IssuerKind, ProxyConfig, TunnelConfig
+from mtlskit.errors import Code, MtlskitError, RotationError
+from mtlskit.issuers.base import Following, Issuer
 from mtlskit.lifecycle.proxies import Proxies
 from mtlskit.store.identities import Material, Store, StoredIdentity
 from mtlskit.telemetry import Emit
@@ -55,6 +55,22 @@ class Tools:
     emit: Emit
     clock: Callable[[], datetime]
     """Aware, UTC."""
+    following: Following | None = None
+    """The issuer once more, where what it hands out may be a credential to be followed."""
+    endpoints: Callable[[TunnelConfig], Awaitable[tuple[Endpoint, ...]]] | None = None
+    """Finds where a tunnel leads to; it asks Heroku where the tunnel names an add-on."""
+
+    async def located(self, tunnel: TunnelConfig) -> TunnelConfig:
+        """The tunnel with its upstream, whoever tells it. Raises HerokuError, ConfigError or RotationError."""
+        if tunnel.upstream:
+            return tunnel
+        if self.endpoints is None:
+            raise RotationError(
+                Code.PROOF_FAILED,
+                f"tunnel {tunnel.name}: the upstream is an add-on's, and nobody was named who could ask Heroku",
+                "do without the proof: --no-prove",
+            )
+        return replace(tunnel, upstream=await self.endpoints(tunnel))
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,10 @@ class Wanted:
     """Begin nothing for a certificate that is fine; what was left unfinished is finished."""
     fresh: bool = False
     """Give up what an earlier run has left, and begin anew."""
+    by_name: bool = False
+    """A person wants a new certificate for this very identity: nothing less will do."""
+    reset: bool = False
+    """Have the credential that is followed replaced, for everybody who uses it."""
     material: Material | None = field(default=None, repr=False)
     """Brought by hand: nobody is asked for a certificate."""
 

@@ -2,7 +2,7 @@
 
 Nothing here counts on a timer of days: see `mtlskit.lifecycle.decide`. An identity that cannot be renewed now is tried
 again after a while, for ever: when its certificate has lapsed, more than ever. What is wrong with one identity, be it
-its issuer or its files, holds up no other.
+its issuer or its files, holds up no other. An identity that follows a credential is compared with that once a minute.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ import trio
 from mtlskit.errors import MtlskitError
 from mtlskit.lifecycle.decide import renewal_time, retry_delay, sleep_until
 from mtlskit.lifecycle.due import decision_of, why_renewed
-from mtlskit.lifecycle.events import RenewalPlanned, RotationFailed
+from mtlskit.lifecycle.events import RenewalPlanned, RotationFailed, RotationWaits
+from mtlskit.lifecycle.following import has_changed, stuck
 from mtlskit.lifecycle.rotate import rotate
 from mtlskit.lifecycle.taking_back import current_of
 from mtlskit.lifecycle.target import Result, Target, Tools, Wanted
+from mtlskit.store.identities import Version
 from mtlskit.store.journal import Journal
 
 __all__ = ["Watched", "watch"]
 
 _LOOK_AGAIN = 60.0
-"""Seconds between two looks at what waits for somebody else: an issuer, a person, an old session that is to end."""
+"""Seconds between two looks at what others do: an issuer, a person, an old session that is to end, or a credential
+that may change: once it has, nothing connects until that was seen."""
 
 _UNKNOWN_NOTICE = timedelta(days=30)
 
@@ -58,23 +61,27 @@ class _Watcher:
         self._failures = 0
         self._planned: tuple[str, datetime] = "", datetime.min
         """The serial of the current certificate, and the moment that was drawn for its renewal."""
+        self._stuck = ""
+        """What was told last about a certificate that only a person can have replaced."""
 
     async def run(self) -> None:
         while True:
             try:
-                pause = self._until_due() or await self._attempt()
+                pause = await self._until_due() or await self._attempt()
             except MtlskitError as exc:  # the store cannot be read right now
                 self._tell(exc)
                 pause = self._after_failure()
             await self._sleep(pause)
 
-    def _until_due(self) -> float:
-        """Seconds until the next look; 0 when there is something to do now. Raises `StoreError`."""
+    async def _until_due(self) -> float:
+        """Seconds until the next look; 0 when there is something to do now. Raises `MtlskitError`."""
         target, now = self._target, self._tools.clock()
         journal = Journal(target.stored.journal_path)
         current = current_of(target)  # one that is damaged is replaced
         if current is None or journal.unfinished() is not None or journal.owed():
             return 0.0
+        if current.facts.followed and self._tools.following is not None:
+            return await self._until_changed(current)
         serial, moment = self._planned
         if serial != current.facts.serial:
             moment = renewal_time(decision_of(target, current, now), self._rng)
@@ -82,6 +89,20 @@ class _Watcher:
             at = moment.isoformat(timespec="seconds")
             self._tools.emit(RenewalPlanned(identity=target.name, serial=current.facts.serial, at=at))
         return sleep_until(moment, now)
+
+    async def _until_changed(self, current: Version) -> float:
+        """As `_until_due`, for a copy of a credential. That it is due is told once: nothing can be done about it here.
+
+        It is asked for here and not by `rotate`, so that a minute without a network runs nobody's hook.
+        """
+        if await has_changed(self._target, self._tools, current):
+            return 0.0
+        told = stuck(self._target, current, self._tools.clock())
+        if told and told != self._stuck:
+            self._tools.emit(RotationWaits(identity=self._target.name, waits_for=told))
+        self._stuck = told
+        self._failures = 0
+        return _LOOK_AGAIN
 
     async def _attempt(self) -> float:
         """Rotate; seconds until the next look."""

@@ -77,6 +77,7 @@ class Work:
             pending=self.pending,
             now=self.tools.clock(),
             request_pem=read_public(request, "certificate request") if request.exists() else None,
+            reset=self.wanted.reset,
         )
 
     def note(self, text: str) -> None:

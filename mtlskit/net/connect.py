@@ -2,43 +2,69 @@
 
 The two steps are told apart, because a resolver that does not answer and a firewall that drops packets look the same
 from further away and are mended in different places.
+
+A `source` is the local address that the connection starts from, for a host with several ways out: an allowlist knows
+only one of them. It belongs to one family, so the addresses of the other are left out.
 """
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
 from socket import AddressFamily
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from mtlskit.config.values import Endpoint
+from mtlskit.errors import Code, UpstreamUnreachable
 from mtlskit.net.faults import dns_fault, tcp_fault
 from mtlskit.net.names import Address, Names
 
-__all__ = ["connect_tcp"]
+__all__ = ["connect_tcp", "family_of"]
 
 _EYEBALLS_DELAY = 0.25
 """Seconds before the next address is tried beside the first (RFC 8305 section 5)."""
 
+_LATE_PORT: Final = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24 if sys.platform == "linux" else None)
+"""An option of ip(7): bind to the address now, and take a port when the destination is known. Without it a source
+address has room for some 28,000 connections in all, with it for as many to each server. Named since Python 3.12."""
+
 
 async def connect_tcp(
-    host: str, port: int, endpoint: Endpoint, names: Names, on_resolved: Callable[[], None]
+    host: str,
+    port: int,
+    endpoint: Endpoint,
+    names: Names,
+    on_resolved: Callable[[], None],
+    source: str | None = None,
 ) -> trio.socket.SocketType:
     """Connect to the first address of `host` that takes us; `on_resolved` is called when the addresses are known.
 
-    `endpoint` is what the errors name. Raises UpstreamUnreachable, UpstreamTimeout or UpstreamLost; has no deadline.
+    `endpoint` is what the errors name, `source` the IP address to start from. Raises UpstreamUnreachable,
+    UpstreamTimeout or UpstreamLost; has no deadline.
     """
     try:
         addresses = await names.addresses(host, port)
     except OSError as exc:
         raise dns_fault(endpoint.host, exc) from exc
     on_resolved()
+    if source is not None:
+        addresses = _reachable_from(source, addresses, endpoint)
     try:
         if len(addresses) == 1:
             # As most names have it; a race of one would be a twentieth of the CPU of a new session.
-            return await open_socket(*addresses[0])
-        return await _race(addresses)
+            return await open_socket(*addresses[0], source)
+        return await _race(addresses, source)
+    except _SourceRefusedError as exc:
+        raise UpstreamUnreachable(
+            Code.TCP_UNREACHABLE,
+            f"no connection to {endpoint} can start from {source}: {exc.strerror or exc}",
+            "`source` must be an address of this host: `ip address` lists them",
+        ) from exc
     except OSError as exc:
         names.forget(host, port)
         raise tcp_fault(str(endpoint), exc) from exc
@@ -47,9 +73,28 @@ async def connect_tcp(
         raise
 
 
-async def _race(addresses: Sequence[Address]) -> trio.socket.SocketType:
+def family_of(source: str) -> AddressFamily:
+    """The family of an IP address."""
+    return AddressFamily.AF_INET6 if ip_address(source).version == 6 else AddressFamily.AF_INET
+
+
+def _reachable_from(source: str, addresses: Sequence[Address], endpoint: Endpoint) -> tuple[Address, ...]:
+    """Those of the family of `source`. Raises UpstreamUnreachable where there are none."""
+    family = family_of(source)
+    fitting = tuple(address for address in addresses if address[0] == family)
+    if not fitting:
+        kind = "IPv6" if family == AddressFamily.AF_INET6 else "IPv4"
+        raise UpstreamUnreachable(
+            Code.TCP_UNREACHABLE,
+            f"{endpoint} has no {kind} address, and connections to it start from {source}",
+            "set `source` to an address of the other family, or leave it out",
+        )
+    return fitting
+
+
+async def _race(addresses: Sequence[Address], source: str | None) -> trio.socket.SocketType:
     """The first of several to connect. Raises the OSError of the first that refused, if all do."""
-    race = _Race()
+    race = _Race(source)
     try:
         async with trio.open_nursery() as nursery:
             for address in _alternating(addresses):
@@ -69,13 +114,14 @@ async def _race(addresses: Sequence[Address]) -> trio.socket.SocketType:
 class _Race:
     """The addresses of one name, in competition."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str | None) -> None:
+        self._source = source
         self.winner: trio.socket.SocketType | None = None
         self.failures: list[OSError] = []
 
     async def run(self, address: Address, lost: trio.Event, scope: trio.CancelScope) -> None:
         try:
-            sock = await open_socket(*address)
+            sock = await open_socket(*address, self._source)
         except OSError as exc:
             self.failures.append(exc)
             lost.set()
@@ -87,19 +133,35 @@ class _Race:
             sock.close()
 
 
-async def open_socket(family: AddressFamily, sockaddr: Any) -> trio.socket.SocketType:
-    """Connect to one address. Raises OSError.
+class _SourceRefusedError(OSError):
+    """The system does not let a connection start from this address."""
+
+
+async def open_socket(family: AddressFamily, sockaddr: Any, source: str | None = None) -> trio.socket.SocketType:
+    """Connect to one address, from `source` if there is one. Raises OSError.
 
     `trio.open_tcp_stream` would look the address up again and open a nursery of its own: a tenth of the CPU that a new
     session costs.
     """
     sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
     try:
+        if source is not None:
+            await _start_from(sock, source)
         await sock.connect(sockaddr)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _start_from(sock: trio.socket.SocketType, source: str) -> None:
+    if _LATE_PORT is not None:
+        with suppress(OSError):  # without it a port is taken at once, which only matters in great number
+            sock.setsockopt(socket.IPPROTO_IP, _LATE_PORT, 1)
+    try:
+        await sock.bind((source, 0))
+    except OSError as exc:
+        raise _SourceRefusedError(exc.errno, exc.strerror) from exc
 
 
 def _alternating(addresses: Sequence[Address]) -> list[Address]:

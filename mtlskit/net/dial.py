@@ -27,7 +27,7 @@ from mtlskit.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
-from mtlskit.net.connect import connect_tcp
+from mtlskit.net.connect import connect_tcp, family_of
 from mtlskit.net.faults import closed_early, dns_fault, tcp_fault, tls_fault
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.names import Names
@@ -73,7 +73,10 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Dialler:
-    """How a tunnel reaches its upstream. `pins` are SHA-256 digests of SubjectPublicKeyInfo."""
+    """How a tunnel reaches its upstream. `pins` are SHA-256 digests of SubjectPublicKeyInfo.
+
+    `source` is the local IP address that every connection starts from; None: the system chooses.
+    """
 
     kind: TunnelKind
     endpoints: tuple[Endpoint, ...]
@@ -82,6 +85,7 @@ class Dialler:
     timeout: float
     names: Names = field(default_factory=Names, repr=False, compare=False)
     """What the endpoints' names have led to a moment ago."""
+    source: str | None = None
 
     async def dial(self, identity: IdentitySnapshot) -> Upstream:
         """Connect to the first endpoint that takes us. Raises UpstreamError within `timeout` seconds."""
@@ -105,10 +109,13 @@ class Dialler:
         """Every address that the endpoints have now. Raises UpstreamError if none of them resolves."""
         routes: set[Route] = set()
         failure: UpstreamError | None = None
+        family = trio.socket.AF_UNSPEC if self.source is None else family_of(self.source)
         for endpoint in self.endpoints:
             try:
                 with trio.fail_after(self.timeout):
-                    found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=trio.socket.SOCK_STREAM)
+                    found = await trio.socket.getaddrinfo(
+                        endpoint.host, endpoint.port, family=family, type=trio.socket.SOCK_STREAM
+                    )
             except OSError as exc:
                 failure = dns_fault(endpoint.host, exc)
             except trio.TooSlowError:
@@ -128,7 +135,7 @@ class Dialler:
     async def _connect(
         self, endpoint: Endpoint, identity: IdentitySnapshot, target: Route, progress: _Progress
     ) -> Upstream:
-        sock = await connect_tcp(target.address, target.port, endpoint, self.names, progress.resolved)
+        sock = await connect_tcp(target.address, target.port, endpoint, self.names, progress.resolved, self.source)
         try:
             route = _route_of(sock, endpoint)
             progress.where = str(route)

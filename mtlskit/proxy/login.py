@@ -16,6 +16,9 @@ forgotten the connection and drop what we send, so the first byte has a deadline
 
 So that a replay can do nothing twice, the server gets the StartupMessage alone until it has spoken. Whatever a client
 has sent in the same breath (a server that trusts it would execute that at once) is held back, in `unsent`.
+
+Where the proxy logs in itself, a `Behalf` answers the server until it lets us in. The client hears nothing before, so
+such a login can begin again until then, and what the client sends is held back as long: it must not get between.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from mtlskit.config.values import Verify
 from mtlskit.errors import Code, UpstreamError, UpstreamLost, UpstreamProtocolError, UpstreamTimeout
 from mtlskit.net.dial import Upstream
 from mtlskit.net.faults import closed_early, tcp_fault, tls_fault
+from mtlskit.proxy.behalf import Behalf, is_about_credential
 from mtlskit.wire.postgres.login import LoginEvent, LoginFinished, ServerLogin, VersionNegotiated
 from mtlskit.wire.postgres.quiet import QuietWatcher
 
@@ -55,15 +59,20 @@ class Login:
         *,
         patience: float | None = None,
         watcher: QuietWatcher | None = None,
+        behalf: Behalf | None = None,
     ) -> None:
         """`patience`: the connection was made in advance; the seconds within which its first byte must come.
 
-        `watcher` is shown every byte that this login reads, forwarded or not, and can go on from there.
+        `watcher` is shown every byte that passes between client and server, forwarded or not, and can go on from
+        there. `behalf` logs in for the client.
         """
         self.client_left = False
         self.to_client = b""
         self.replay = False
         """Set when the login should be begun again on a fresh connection, with `unsent` after the StartupMessage."""
+        self.refused: list[LoginEvent] | None = None
+        """The server does not take the credential that `behalf` has. What it said is in `to_client`, and what it told
+        is here: `on_event` has not heard of it, as the login may be begun again with another credential."""
         self.unsent = b""
         """What the client has sent and the server has not been sent yet."""
         self.bytes_up = self.bytes_down = 0
@@ -71,8 +80,12 @@ class Login:
         self._patience = float("inf") if patience is None else patience
         self._binding = trio.Event()
         """The login can no longer begin again: the client has heard the server, or nobody asked for a replay."""
-        if patience is None:
+        self._warm = patience is not None
+        if patience is None and behalf is None:
             self._binding.set()
+        self._behalf = behalf
+        self._begun = trio.Event()
+        """The StartupMessage is on its way; from then on `behalf` may send."""
         self.watcher = watcher
         self._client = client
         self._upstream = upstream
@@ -103,11 +116,12 @@ class Login:
 
     def _conclude(self, deadline: trio.CancelScope, seconds: float) -> None:
         if self._failure is not None:
-            self.replay = isinstance(self._failure, UpstreamLost) and not self._binding.is_set()
+            self.replay = self._warm and isinstance(self._failure, UpstreamLost) and not self._binding.is_set()
             if not self.replay:
                 raise self._failure
         elif self._codec.finished:
-            self._queue_unsent()
+            if self.refused is None:
+                self._queue_unsent()
         elif deadline.cancelled_caught:
             raise UpstreamTimeout(
                 Code.PG_LOGIN_TIMEOUT,
@@ -140,6 +154,7 @@ class Login:
                 scope.cancel()
                 return
             self.bytes_up += len(data)
+            self._begun.set()
             try:
                 # One chunk at most is held back, and then no more is read.
                 self.unsent = self.unsent or await self._read_client()
@@ -165,7 +180,7 @@ class Login:
     async def _copy_down(self) -> None:
         try:
             while not self._codec.finished and not self.client_left:
-                self._read(await self._receive())
+                self._read(await self._receive_for_client())
                 await self._send_to_client()
         except UpstreamProtocolError as exc:
             self.to_client += self._codec.before_fault
@@ -173,6 +188,14 @@ class Login:
             await self._send_to_client()
         except UpstreamError as exc:
             self._failure = exc
+
+    async def _receive_for_client(self) -> bytes:
+        """What is the client's of the next read; with `behalf`, only what comes when we are let in."""
+        data = await self._receive()
+        if self._behalf is None or self._behalf.finished:
+            return data
+        await self._begun.wait()  # one task sends at a time
+        return await self._behalf.receive(data, self._upstream.tls)
 
     async def _receive(self) -> bytes:
         if self._heard:
@@ -200,8 +223,12 @@ class Login:
         if self.watcher is not None:
             self.watcher.from_upstream(data)
         out, events = self._codec.receive(data)
-        if not self._binding.is_set() and _turned_away(events):
+        if self._warm and not self._binding.is_set() and _turned_away(events):
             raise UpstreamLost(Code.UPSTREAM_CLOSED, f"{self._where} turned the connection away")
+        if self._behalf is not None and not self._binding.is_set() and is_about_credential(events):
+            self.refused = events
+            self.to_client += out
+            return
         if out:
             self._binding.set()
         self.to_client += out

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from mtlskit.config.values import Endpoint, TunnelConfig, TunnelKind
+from mtlskit.errors import UpstreamError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
 from mtlskit.net.dial import Dialler, Upstream
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.relay import RelayPolicy
 from mtlskit.net.warm import WarmPool
+from mtlskit.proxy.addon import Follower, Known
 from mtlskit.proxy.cancel import CancelKeys, TokenBucket
 from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import UpstreamSkipped, described
@@ -20,7 +22,10 @@ __all__ = ["TunnelParts"]
 
 @dataclass
 class TunnelParts:
-    """`identity` is the one reference that a reload swaps; a session looks at it once, when it dials."""
+    """`identity` is the one reference that a reload swaps; a session looks at it once, when it dials.
+
+    `dialler` is swapped as well where the upstream is an add-on's, by the `follower` that asks for it.
+    """
 
     config: TunnelConfig
     dialler: Dialler
@@ -29,6 +34,7 @@ class TunnelParts:
     emit: Emit
     cancel_keys: CancelKeys
     warm: WarmPool | None = None
+    follower: Follower | None = None
     draining: bool = False
     """The door is closed: who has come in and not yet asked for a session gets none."""
     stray_cancels: TokenBucket = field(default_factory=lambda: TokenBucket(rate=1.0, burst=10))
@@ -47,8 +53,15 @@ class TunnelParts:
         return RelayPolicy(linger=linger, ragged_end_resets=True)
 
     async def dial(self) -> Upstream:
-        """Connect to the first endpoint that takes us; the log hears of those that did not. Raises UpstreamError."""
-        upstream = await self.dialler.dial(self.identity)
+        """Connect to the first endpoint that takes us; the log hears of those that did not. Raises UpstreamError.
+
+        Where none does and the upstream is an add-on's, Heroku is asked whether it has moved.
+        """
+        used = None if self.follower is None else self.follower.known
+        try:
+            upstream = await self.dialler.dial(self.identity)
+        except (UpstreamUnreachable, UpstreamTimeout, UpstreamLost) as exc:
+            upstream = await self._dial_where_it_is_now(used, exc)
         taken = upstream.route.endpoint
         for endpoint, error in upstream.skipped:
             if endpoint not in self.skipped:
@@ -59,3 +72,8 @@ class TunnelParts:
                 )
         self.skipped.discard(taken)
         return upstream
+
+    async def _dial_where_it_is_now(self, used: Known | None, failure: UpstreamError) -> Upstream:
+        if self.follower is None or not await self.follower.newer_than(used):
+            raise failure
+        return await self.dialler.dial(self.identity)

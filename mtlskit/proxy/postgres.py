@@ -2,6 +2,9 @@
 
 The client's leg is plain: SSLRequest and GSSENCRequest are answered `N` on the same connection. Whoever is refused
 is refused in the protocol, after the start-up packet has been read, because only then does a client listen.
+
+A session may be begun again, while the client has heard nothing: on a fresh connection where one that was made in
+advance was dead, and with a new credential where the proxy logs in itself and was refused with an old one.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ from dataclasses import replace
 import trio
 
 from mtlskit.config.values import ExpiringSessions
+from mtlskit.config.values import Login as LoginMode
 from mtlskit.errors import ClientError, ClientLimitReached, ClientTooSlow, Code, MtlskitError, UpstreamError
 from mtlskit.net.dial import Route, Upstream
 from mtlskit.net.faults import tcp_fault, tls_fault
 from mtlskit.net.relay import HandOver
 from mtlskit.net.tls import detach
 from mtlskit.proxy.answers import as_error_response, part_with
+from mtlskit.proxy.behalf import Behalf
 from mtlskit.proxy.endings import SessionFacts, tell_cut
 from mtlskit.proxy.events import (
     CancelFailed,
@@ -60,6 +65,8 @@ class PostgresSession:
         self._database = ""
         self._wanted_tls = False
         self._stay = stay
+        self._asked_again = False
+        """Heroku has been asked about a credential that was refused; once is enough for one client."""
         self._answerable = True
         """An ErrorResponse of ours may be sent: the client is not in the middle of a message of the server's."""
 
@@ -138,24 +145,26 @@ class PostgresSession:
         began = trio.current_time()
         # A client that gives up meanwhile is not watched for: its patience may be shorter than the dial's, and then
         # the reason why it waited in vain would never reach the log. The dial has a deadline of its own.
+        again: bytes | None = trailing
         warm = parts.warm.take() if parts.warm is not None else None
         if warm is not None:
-            replay = await self._converse(warm, opening.packet, trailing, began, warm=True)
-            if replay is None:
-                return
-            trailing = replay
-            if parts.warm is not None:
+            self._stay.serial = warm.identity.serial
+            again = await self._converse(warm, opening, trailing, began, warm=True)
+            if again is not None and parts.warm is not None and not self._asked_again:
                 parts.warm.proved_dead(began)
-        fresh = await parts.dial()
-        await self._converse(fresh, opening.packet, trailing, began, warm=False)
+        while again is not None:
+            self._stay.serial = parts.identity.serial
+            again = await self._converse(await parts.dial(), opening, again, began, warm=False)
 
     async def _converse(
-        self, upstream: Upstream, packet: bytes, pipelined: bytes, began: float, *, warm: bool
+        self, upstream: Upstream, opening: StartupReceived, pipelined: bytes, began: float, *, warm: bool
     ) -> bytes | None:
         """One session on one connection, which is handed over or closed.
 
-        Not None: a connection made in advance was dead, and what to send after the packet on a fresh one.
+        Not None: the session should be begun again, and what to send after the packet then.
         """
+        behalf = self._behalf(opening)
+        packet = opening.packet if behalf is None else behalf.packet
         facts = SessionFacts(
             self._parts.config.name,
             self._peer,
@@ -167,26 +176,47 @@ class PostgresSession:
         )
         try:
             self._tell_opened(facts, upstream.tls.engine.version, warm=warm)
-            login = await self._log_in(upstream, packet, pipelined, warm=warm)
+            login = await self._log_in(upstream, packet, pipelined, behalf, warm=warm)
             if login.client_left:
                 self._parts.emit(ClientLeft(tunnel=facts.tunnel, client=facts.client))
                 return None
-            if login.replay:
+            if login.replay or (login.refused is not None and await self._has_news(behalf)):
                 return login.unsent
+            for event in login.refused or ():
+                self._note(event, upstream.route)
             facts = replace(facts, bytes_up=login.bytes_up, bytes_down=login.bytes_down)
             await self._hand_over(upstream, login, facts)
             return None
         finally:
             upstream.tls.close()
 
-    async def _log_in(self, upstream: Upstream, packet: bytes, pipelined: bytes, *, warm: bool) -> Login:
+    def _behalf(self, opening: StartupReceived) -> Behalf | None:
+        """Who logs in for the client, if that is what the tunnel does, with what is known now."""
+        parts = self._parts
+        if parts.config.login is not LoginMode.HEROKU or parts.follower is None or parts.follower.known is None:
+            return None
+        behalf = Behalf(parts.follower.known, opening)
+        self._user, self._database = behalf.user[:_SHOWN], behalf.database[:_SHOWN]
+        return behalf
+
+    async def _has_news(self, behalf: Behalf | None) -> bool:
+        """Whether Heroku has another credential than the one that was refused."""
+        if behalf is None or self._parts.follower is None or self._asked_again:
+            return False
+        self._asked_again = True
+        return await self._parts.follower.newer_than(behalf.known)
+
+    async def _log_in(
+        self, upstream: Upstream, packet: bytes, pipelined: bytes, behalf: Behalf | None, *, warm: bool
+    ) -> Login:
         def note(event: LoginEvent) -> None:
             self._note(event, upstream.route)
 
         config = self._parts.config
         timeouts = config.timeouts
         watcher = QuietWatcher() if config.expiring_sessions is ExpiringSessions.DRAIN else None
-        login = Login(self._sock, upstream, note, patience=timeouts.dial if warm else None, watcher=watcher)
+        patience = timeouts.dial if warm else None
+        login = Login(self._sock, upstream, note, patience=patience, watcher=watcher, behalf=behalf)
         try:
             await login.run(packet, pipelined, timeouts.login)
         except UpstreamError:

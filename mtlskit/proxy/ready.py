@@ -110,7 +110,7 @@ def tunnel_facts(tunnel: Tunnel) -> dict[str, Any]:
         "kind": tunnel.config.kind.value,
         "state": tunnel.state.value,
         "addresses": [_address(address) for address in tunnel.addresses],
-        "upstream": [str(endpoint) for endpoint in tunnel.config.upstream],
+        "upstream": [str(endpoint) for endpoint in tunnel.upstream],
     }
     if tunnel.failure is not None:
         facts["error"] = described(tunnel.failure)

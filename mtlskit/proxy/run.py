@@ -1,9 +1,9 @@
 """The proxy as a whole: many tunnels, one relay, and the signals that steer them.
 
 SIGTERM and SIGINT close the doors and let the sessions finish; a second one ends them. SIGHUP loads every identity
-again and retries the tunnels that could not start; when it tells that the terminal was closed, it drains as well.
-Where a platform lacks a signal, it is not listened for. The same can be had over the control socket, and an identity
-whose files have been replaced is loaded without being told.
+again, asks Heroku again where add-ons are, and retries the tunnels that could not start; when it tells that the
+terminal was closed, it drains as well. Where a platform lacks a signal, it is not listened for. The same can be had
+over the control socket, and an identity whose files have been replaced is loaded without being told.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mtlskit.control.server import ControlServer, opened_control
 from mtlskit.errors import Code, ConfigError, MtlskitError
 from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmBudget
+from mtlskit.proxy.addon import AddonLookup
 from mtlskit.proxy.control import handlers
 from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import DrainFinished, DrainStarted, ReadyFileKept, TunnelFailed, described
@@ -27,6 +28,7 @@ from mtlskit.proxy.hangup import Terminals
 from mtlskit.proxy.limits import raise_descriptor_limit
 from mtlskit.proxy.ready import prepare_ready_file, ready_file
 from mtlskit.proxy.reloading import Reloaded, Reloads
+from mtlskit.proxy.starting import StartRetries, may_pass, start_order
 from mtlskit.proxy.status import Started
 from mtlskit.proxy.tunnel import Tunnel, TunnelState
 from mtlskit.proxy.watch_files import LOOK_EVERY, FileWatch
@@ -58,15 +60,16 @@ class Proxy:
         """Start every tunnel. Those that cannot are told, and the others run.
 
         When none could, nothing is running: raises the only tunnel's own error, or, after every one has been told, a
-        ConfigError.
+        ConfigError. But where Heroku could not be asked, it will be tried again, and that is reason enough to stay.
         """
         async with self._changing:
-            failures = [failure for tunnel in self.tunnels if (failure := await self._try(tunnel)) is not None]
-        if len(self.tunnels) == len(failures) == 1:
+            failures = await start_order(self.tunnels, self._try)
+        hopeless = len(failures) == len(self.tunnels) and not any(may_pass(error) for _, error in failures)
+        if hopeless and len(failures) == 1:
             raise failures[0][1]
         for name, error in failures:
             self._emit(TunnelFailed(tunnel=name, **described(error)))
-        if failures and len(failures) == len(self.tunnels):
+        if failures and hopeless:
             raise ConfigError(
                 Code.NO_TUNNEL_STARTED,
                 f"none of the {len(failures)} tunnels could start",
@@ -166,6 +169,7 @@ async def run_proxy(
     emit: Emit = silent,
     ready_path: Path | None = None,
     control: Place | None = None,
+    lookup: AddonLookup | None = None,
     look_every: float = LOOK_EVERY,
     handle_signals: bool = False,
     on_ready: Callable[[Proxy], None] = lambda proxy: None,
@@ -173,8 +177,8 @@ async def run_proxy(
 ) -> None:
     """Run the tunnels until they are stopped. Ready (`task_status`, `on_ready`, the file) when every listener accepts.
 
-    `control` is where the control socket goes (None: there is none). Files of identities are looked at every
-    `look_every` seconds.
+    `control` is where the control socket goes (None: there is none). `lookup` asks Heroku for the upstream of tunnels
+    that name an add-on. Files of identities are looked at every `look_every` seconds.
 
     A tunnel that cannot start is told through `emit`, and the others run. When none could, raises the only tunnel's own
     error (ConfigError, IdentityError, ListenError), or ConfigError (NO_TUNNEL_STARTED) for several. Raises ConfigError
@@ -188,7 +192,8 @@ async def run_proxy(
             established = Established(relay, emit)
             nursery.start_soon(established.run)
             budget = WarmBudget(MOST_WARM)
-            proxy = Proxy([Tunnel(tunnel, established, emit, budget) for tunnel in config.tunnels], nursery, emit)
+            tunnels = [Tunnel(tunnel, established, emit, budget, lookup) for tunnel in config.tunnels]
+            proxy = Proxy(tunnels, nursery, emit)
             try:
                 if handle_signals:
                     await nursery.start(_steer, proxy)
@@ -199,6 +204,7 @@ async def run_proxy(
                 if proxy.stopping:
                     await trio.sleep_forever()  # told to stop before it was ready: the drain ends it
                 nursery.start_soon(FileWatch(proxy.tunnels, proxy.reload, emit).run, look_every)
+                nursery.start_soon(StartRetries(proxy.tunnels, proxy.reload).run)
                 with ready_file(ready_path, proxy.tunnels) as write_again:
                     proxy.on_change = write_again
                     on_ready(proxy)

@@ -73,14 +73,33 @@ def _tunnel(tunnel: Tunnel, now: datetime) -> dict[str, Any]:
         facts["error"]["at"] = _text(tunnel.failed_at)
     facts["sessions"] = tunnel.sessions
     facts["sessions_by_serial"] = tunnel.sessions_by_serial
+    facts["undecided"] = tunnel.undecided
     facts["identity"] = {
         "name": tunnel.config.identity.name,
         "cert": str(tunnel.config.identity.cert.absolute()),
         **(dict.fromkeys(_OF_CERTIFICATE) if tunnel.identity is None else _certificate(tunnel, tunnel.identity, now)),
     }
+    facts["addon"] = None if tunnel.config.addon is None else _addon(tunnel, tunnel.config.addon)
     counts = tunnel.warm_counts
     facts["warm"] = None if counts is None else asdict(counts)
     return facts
+
+
+def _addon(tunnel: Tunnel, addon: str) -> dict[str, Any]:
+    """What is known of the add-on that the upstream belongs to; never the password."""
+    follower = tunnel.follower
+    known = None if follower is None else follower.known
+    failure = None if follower is None else follower.failure
+    at = None if follower is None else follower.looked_up_at
+    return {
+        "name": addon,
+        "credential": tunnel.config.credential,
+        "login": tunnel.config.login.value,
+        "user": None if known is None else known.credential.user,
+        "database": None if known is None else known.credential.database,
+        "looked_up_at": None if at is None else _text(at),
+        "error": None if failure is None else described(failure),
+    }
 
 
 _OF_CERTIFICATE = (

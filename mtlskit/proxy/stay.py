@@ -18,12 +18,14 @@ __all__ = ["Stay"]
 class Stay:
     """One client's. Every method is idempotent."""
 
-    __slots__ = ("_key", "_keys", "_leave", "_route", "_seats", "established")
+    __slots__ = ("_key", "_keys", "_leave", "_route", "_seats", "established", "serial")
 
     def __init__(self, keys: CancelKeys, leave: Callable[[], None]) -> None:
         """`leave` is called once, at the end."""
         self.established = False
         """The client has a session, and whoever looks after that will call `end`."""
+        self.serial: str | None = None
+        """Of the client certificate that its connection is made with; None: it has not come to that yet."""
         self._keys = keys
         self._key: CancelKey | None = None
         self._route: Route | None = None

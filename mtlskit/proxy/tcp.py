@@ -40,6 +40,7 @@ class TcpSession:
     async def _session(self, name: str) -> None:
         parts = self._parts
         began = trio.current_time()
+        self._stay.serial = parts.identity.serial
         upstream = await parts.dial()
         try:
             facts = SessionFacts(name, self._peer, str(upstream.route), began, identity=upstream.identity)

@@ -1,30 +1,31 @@
 """One tunnel: it opens its door, admits clients up to its limit, swaps its identity, and drains.
 
 Starting reads and checks everything before the first client can connect; what fails leaves no listener behind. A
-tunnel that could not start can be tried again, which is what a reload does.
+tunnel that could not start can be tried again, which is what a reload does. One whose upstream is an add-on's asks
+Heroku where that is, and goes on asking: see `mtlskit.proxy.addon`.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from ipaddress import ip_network
 
 import trio
 
-from mtlskit.config.reach import is_this_machine_only
-from mtlskit.config.values import ListenAddress, Network, TunnelConfig, TunnelKind, UnixAddress
-from mtlskit.errors import ClientError, ClientLimitReached, Code, MtlskitError
+from mtlskit.config.values import Endpoint, ListenAddress, TunnelConfig, TunnelKind
+from mtlskit.errors import ClientError, ClientLimitReached, Code, ConfigError, MtlskitError
 from mtlskit.net.dial import Dialler
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.identity_marks import Marks
 from mtlskit.net.listen import Listener, open_listeners
 from mtlskit.net.peer import Peer, identify
 from mtlskit.net.warm import Outage, WarmBudget, WarmCounts, WarmPool
+from mtlskit.proxy.addon import AddonLookup, Follower, Known
 from mtlskit.proxy.cancel import CancelKeys
+from mtlskit.proxy.door_words import door_warnings, open_to
 from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import (
     ClientLeft,
@@ -51,8 +52,6 @@ from mtlskit.telemetry import Emit
 
 __all__ = ["Tunnel", "TunnelState"]
 
-_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("::ffff:127.0.0.0/104"))
-
 
 class TunnelState(StrEnum):
     """Where a tunnel is in its life."""
@@ -66,7 +65,15 @@ class TunnelState(StrEnum):
 class Tunnel:
     """One tunnel of the configuration. Its tasks live in the nursery that `start` is given."""
 
-    def __init__(self, config: TunnelConfig, established: Established, emit: Emit, budget: WarmBudget) -> None:
+    def __init__(
+        self,
+        config: TunnelConfig,
+        established: Established,
+        emit: Emit,
+        budget: WarmBudget,
+        lookup: AddonLookup | None = None,
+    ) -> None:
+        """`lookup` asks Heroku, for a tunnel whose upstream is an add-on's."""
         self.config = config
         self.state = TunnelState.NEW
         self.failure: MtlskitError | None = None
@@ -83,8 +90,14 @@ class Tunnel:
         self._door: FrontDoor | None = None
         self._parts: TunnelParts | None = None
         self._cancel_keys = CancelKeys()
+        self._arriving: set[Stay] = set()
+        """Of clients that have no session yet."""
         self._seats = Seats(config.max_connections)
         self._loader = IdentityLoader(config)
+        self.follower: Follower | None = None
+        """Knows where the upstream is, where that is an add-on's."""
+        if config.addon is not None and lookup is not None:
+            self.follower = Follower(config, lookup, emit, self._moved)
         self._closed = False
         self._idle = trio.Event()
         self._idle.set()
@@ -92,12 +105,13 @@ class Tunnel:
     async def start(self, nursery: trio.Nursery) -> None:
         """Load the identity, open the door, and accept clients in `nursery`.
 
-        Raises ConfigError, IdentityError or ListenError; nothing is open then, and the state is `FAILED`. Opens nothing
-        if the door has been closed meanwhile.
+        Raises ConfigError, IdentityError, ListenError or HerokuError; nothing is open then, and the state is `FAILED`.
+        Opens nothing if the door has been closed meanwhile.
         """
         config = self.config
         try:
             door, identity = await self._load_all()
+            endpoints = await self._find_upstream()
             if self._closed:
                 return
             self._listener = open_listeners(config.listen)
@@ -105,9 +119,14 @@ class Tunnel:
             self.state = TunnelState.FAILED
             self._note_failure(exc)
             raise
-        dialler = Dialler(config.kind, config.upstream, config.negotiation, config.pins, config.timeouts.dial)
+        dialler = Dialler(
+            config.kind, endpoints, config.negotiation, config.pins, config.timeouts.dial, source=config.source
+        )
         self._door = door
         self._parts = TunnelParts(config, dialler, identity, self._established, self._emit, self._cancel_keys)
+        self._parts.follower = self.follower
+        if self.follower is not None and not self.follower.running:
+            nursery.start_soon(self._follow, self.follower)
         if config.warm:
             self._parts.warm = WarmPool(self._parts.dial, config.warm, self._budget, self._tell_outage)
             nursery.start_soon(self._keep_warm, self._parts.warm)
@@ -120,19 +139,24 @@ class Tunnel:
                 tunnel=config.name,
                 kind=config.kind.value,
                 addresses=tuple(str(address) for address in self.addresses),
-                upstream=tuple(str(endpoint) for endpoint in config.upstream),
+                upstream=tuple(str(endpoint) for endpoint in endpoints),
                 verify=str(config.verify),
-                open_to=_open_to(config),
+                open_to=open_to(config),
                 system_roots=config.identity.ca is None,
             )
         )
-        if warning := _nobody_admitted(config):
+        for warning in door_warnings(config):
             self._emit(TunnelWarned(tunnel=config.name, warning=warning))
 
     async def reload(self) -> bool:
-        """Read the identity again; new sessions use it. On a failure the old one stays, and an event says so."""
+        """Read the identity again; new sessions use it. On a failure the old one stays, and an event says so.
+
+        An add-on's upstream is looked up again as well; where that fails or takes long, the reload goes on.
+        """
         if self._parts is None:
             return False
+        if self.follower is not None:
+            await self.follower.refresh()
         try:
             identity = await self._loader.load()
         except MtlskitError as exc:
@@ -153,6 +177,8 @@ class Tunnel:
         if self._parts is not None:
             self._parts.draining = True
             self._stop_warming()
+        if self.follower is not None:
+            self.follower.close()
         if self.state is not TunnelState.FAILED:
             self.state = TunnelState.DRAINING
 
@@ -177,6 +203,38 @@ class Tunnel:
             if self._parts is not None and self._parts.warm is pool:
                 self._stop_warming()
 
+    async def _follow(self, follower: Follower) -> None:
+        try:
+            await follower.run()
+        except Exception:  # noqa: BLE001 - as above: what is known stays in use
+            text = traceback.format_exc()
+            self._emit(SessionCrashed(tunnel=self.config.name, client="nobody (following the add-on)", traceback=text))
+
+    async def _find_upstream(self) -> tuple[Endpoint, ...]:
+        """Where to connect. Raises HerokuError, ConfigError."""
+        if self.config.addon is None:
+            return self.config.upstream
+        if self.follower is None:
+            raise ConfigError(
+                Code.CONFIG_NOT_SUPPORTED,
+                f"tunnel {self.config.name}: the upstream is an add-on's, and nobody was named who could ask Heroku",
+                "name a `lookup` where the proxy is run as a library",
+            )
+        return ((await self.follower.begin()).endpoint,)
+
+    def _moved(self, known: Known) -> None:
+        """The add-on's credential has changed: one reference is swapped, and what was dialled in advance is dropped."""
+        if self._parts is None:
+            return
+        self._parts.dialler = replace(self._parts.dialler, endpoints=(known.endpoint,))
+        if self._parts.warm is not None:
+            self._parts.warm.renew()
+
+    @property
+    def upstream(self) -> tuple[Endpoint, ...]:
+        """Where new sessions go; empty as long as nobody has told."""
+        return self.config.upstream if self._parts is None else self._parts.dialler.endpoints
+
     async def drained(self) -> None:
         """Wait until the last session has ended."""
         await self._idle.wait()
@@ -193,8 +251,14 @@ class Tunnel:
 
     @property
     def sessions_by_serial(self) -> dict[str, int]:
-        """How many established sessions were opened with which certificate, by its serial."""
-        return self._established.serials(self.config.name)
+        """How many sessions were opened, or are being opened, with which certificate, by its serial."""
+        arriving = Counter(stay.serial for stay in self._arriving if stay.serial and not stay.established)
+        return dict(arriving + Counter(self._established.serials(self.config.name)))
+
+    @property
+    def undecided(self) -> int:
+        """How many clients have not come so far that a certificate is chosen for them."""
+        return sum(stay.serial is None and not stay.established for stay in self._arriving)
 
     @property
     def warm_counts(self) -> WarmCounts | None:
@@ -247,9 +311,11 @@ class Tunnel:
         if self.sessions == 1:
             self._idle = trio.Event()
         stay = Stay(self._cancel_keys, self._one_less)
+        self._arriving.add(stay)
         try:
             await self._admit(sock, stay)
         finally:
+            self._arriving.discard(stay)
             if not stay.established:
                 sock.close()
                 stay.end()
@@ -300,31 +366,3 @@ class Tunnel:
                 f"close idle connections, or raise max_connections of [tunnel.{self.config.name}]",
             )
         return None
-
-
-def _open_to(config: TunnelConfig) -> str:
-    if isinstance(config.listen, UnixAddress) and not config.allow_users:
-        return "its owner"  # the mode of the socket has the first word
-    if config.allow_users:
-        return f"{', '.join(config.allow_users)} of {_listed(config.allow_clients) or 'this host'}"
-    here = _listed(network for network in config.allow_clients if network.is_loopback)
-    elsewhere = _listed(network for network in config.allow_clients if not network.is_loopback)
-    users = f"every user of {here or 'this host'}" if here or not elsewhere else ""
-    return " and ".join(filter(None, (users, f"clients of {elsewhere}" if elsewhere else "")))
-
-
-def _listed(networks: Iterable[Network]) -> str:
-    return ", ".join(str(network) for network in networks)
-
-
-def _nobody_admitted(config: TunnelConfig) -> str:
-    """What is wrong where a listener on loopback has an `allow_clients` without loopback."""
-    listen, admitted = config.listen, config.allow_clients
-    if not admitted or isinstance(listen, UnixAddress) or not is_this_machine_only(listen):
-        return ""
-    if any(ours.overlaps(theirs) for ours in _LOOPBACK for theirs in admitted if ours.version == theirs.version):
-        return ""
-    return (
-        f"allow_clients admits nobody: {_listed(admitted)} cannot reach {listen.host}, where only this host's own"
-        ' clients are; listen on an address of this host\'s network, or add "127.0.0.0/8"'
-    )

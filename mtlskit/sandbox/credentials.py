@@ -22,13 +22,13 @@ from cryptography.x509.oid import NameOID
 
 from mtlskit.errors import Code, IdentityError, SandboxError
 from mtlskit.pki.certificates import is_issued_by, load_certificates, serial_text
-from mtlskit.pki.keys import generate_key, private_key_pem
+from mtlskit.pki.keys import PrivateKey, generate_key, private_key_pem
 from mtlskit.pki.profiles import Profile
 from mtlskit.pki.requests import Usage, Wishes, alternative_name, make_request
 from mtlskit.sandbox.folder import write_private
 from mtlskit.sandbox.gateway import ALPN, ServerTls
 from mtlskit.sandbox.scram import server_end_point
-from mtlskit.store.authority_folder import AuthorityFolder
+from mtlskit.store.authority_folder import AuthorityFolder, Signed
 
 __all__ = ["ClientIdentity", "SpacePki"]
 
@@ -90,9 +90,17 @@ class SpacePki:
             raise ValueError(f"a common name has 1 to {_MAX_NAME} characters")
         return self._issue("", common_name, (), Profile.CLIENT, now)
 
-    def revoke(self, serial: int, *, now: datetime) -> None:
-        """Puts a certificate on the revocation list; `server_tls` then gives a context that knows it."""
-        self._authority.revoke(f"{serial:x}", now=now)
+    def new_pair(self, common_name: str, *, now: datetime) -> tuple[str, str, str]:
+        """Another client identity, that is kept by whoever asked: serial (hexadecimal), key and certificate in PEM."""
+        key, signed = self._signed(common_name, (), Profile.CLIENT, now)
+        return signed.serial, private_key_pem(key).decode(), signed.cert_pem.decode()
+
+    def revoke(self, serial: str, *, now: datetime) -> None:
+        """Puts a certificate on the revocation list; `server_tls` then gives a context that knows it.
+
+        `serial` is hexadecimal. Raises IdentityError for one that this CA has not issued.
+        """
+        self._authority.revoke(serial, now=now)
 
     def newer_tls(self) -> ServerTls | None:
         """A context that knows the revocation list as it is now; None while the last one does."""
@@ -157,10 +165,7 @@ class SpacePki:
     def _issue(
         self, stem: str, common_name: str, names: Sequence[str], profile: Profile, now: datetime
     ) -> ClientIdentity:
-        key = generate_key()
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        wishes = Wishes(subject, tuple(_alternative(name) for name in names), (Usage(profile.value),))
-        signed = self._authority.sign(make_request(key, wishes), profile, now=now)
+        key, signed = self._signed(common_name, names, profile, now)
         leaf = load_certificates(signed.cert_pem, source="a new certificate")[0]
         # The serial keeps two identities of one name apart, and odd names from meeting.
         stem = stem or f"{re.sub('[^A-Za-z0-9._-]', '_', common_name).lstrip('.')}-{serial_text(leaf)}"
@@ -168,6 +173,14 @@ class SpacePki:
         write_private(cert.with_suffix(".key"), private_key_pem(key).decode())
         write_private(cert, signed.cert_pem.decode())
         return ClientIdentity(cert, cert.with_suffix(".key"), leaf.serial_number)
+
+    def _signed(
+        self, common_name: str, names: Sequence[str], profile: Profile, now: datetime
+    ) -> tuple[PrivateKey, Signed]:
+        key = generate_key()
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        wishes = Wishes(subject, tuple(_alternative(name) for name in names), (Usage(profile.value),))
+        return key, self._authority.sign(make_request(key, wishes), profile, now=now)
 
 
 def _authority(folder: Path, now: datetime) -> AuthorityFolder:

@@ -82,9 +82,16 @@ class DemoClient:
         """Log in and leave. Raises SandboxError."""
         await trio.to_thread.run_sync(self._greet, abandon_on_cancel=True)
 
-    async def refusal(self) -> str:
-        """Try to log in, and return libpq's message. Raises SandboxError if the login succeeds."""
-        return await trio.to_thread.run_sync(self._refusal, abandon_on_cancel=True)
+    async def refusal(self, *, patience: int = int(_PATIENCE)) -> str:
+        """Try to log in for so many seconds (at least 2), and return libpq's message.
+
+        Raises SandboxError if the login succeeds.
+        """
+        return await trio.to_thread.run_sync(self._refusal, patience, abandon_on_cancel=True)
+
+    async def ask(self) -> None:
+        """Connect, ask the server something, and leave. Raises SandboxError."""
+        await trio.to_thread.run_sync(self._ask, abandon_on_cancel=True)
 
     async def work(self, rows: int) -> WorkReport:
         """Create a table, COPY rows into it, and read them back. Raises SandboxError."""
@@ -105,11 +112,22 @@ class DemoClient:
     def _greet(self) -> None:
         self._connect().close()
 
-    def _refusal(self) -> str:
+    def _ask(self) -> None:
+        import psycopg
+
+        with self._connect() as connection:
+            try:
+                answer = connection.execute("select 6 * 7").fetchone()
+            except psycopg.Error as exc:
+                raise unexpected("a query failed", _message(exc)) from exc
+        if answer != (42,):
+            raise unexpected("a query was answered with something else", str(answer))
+
+    def _refusal(self, patience: int) -> str:
         import psycopg
 
         try:
-            psycopg.connect(**self._settings).close()
+            psycopg.connect(**self._settings | {"connect_timeout": patience}).close()
         except psycopg.Error as exc:
             return _message(exc)
         raise unexpected("a client was let in that should have been refused", "no error")
@@ -146,10 +164,9 @@ def _message(exc: psycopg.Error) -> str:
     return str(exc).strip()
 
 
-async def offered_by_gateway(space: Space) -> tuple[str, ...]:
-    """The SASL mechanisms that a client with a certificate is offered. Raises UpstreamError, SandboxError."""
-    client = space.client
-    identity = load_snapshot(IdentityConfig("demo", client.cert, client.key, space.ca), verify=Verify())
+async def offered_by_gateway(space: Space, certificate: IdentityConfig) -> tuple[str, ...]:
+    """The SASL mechanisms that a client with this certificate is offered. Raises UpstreamError, SandboxError."""
+    identity = load_snapshot(certificate, verify=Verify())
     endpoint = Endpoint(space.gateway_address.host, space.gateway_address.port)
     dialler = Dialler(TunnelKind.POSTGRES, (endpoint,), Negotiation.SSLREQUEST, (), _PATIENCE)
     upstream = await dialler.dial(identity)

@@ -10,6 +10,8 @@ from typing import ClassVar
 from mtlskit.telemetry import Event, Level
 
 __all__ = [
+    "AddressRefused",
+    "ApiReady",
     "CancelForwarded",
     "CertificateRevoked",
     "ChannelBindingVerified",
@@ -18,6 +20,7 @@ __all__ = [
     "GatewayReady",
     "OtherServerUsed",
     "OwnDataLeftAside",
+    "PasswordChanged",
     "PostgresStarted",
     "PostgresStopped",
     "SandboxReady",
@@ -83,6 +86,16 @@ class GatewayReady(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApiReady(Event):
+    """The sandbox answers in place of Heroku's data and platform API. `url` is the base of both."""
+
+    url: str
+
+    def sentence(self) -> str:
+        return f"the API in place of Heroku's is ready on {self.url}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class SandboxReady(Event):
     """Everything runs, and sandbox.json tells how to reach it."""
 
@@ -114,6 +127,19 @@ class ClientAdmitted(Event):
 
     def sentence(self) -> str:
         return f"{self.peer} came in with the certificate {self.subject} (serial {self.serial}, {self.tls})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressRefused(Event):
+    """A client's address is let in by no IP rule. `answer`: what the client gets, `silence` or `a reset`."""
+
+    level: ClassVar[Level] = Level.WARNING
+    peer: str
+    reason: str
+    answer: str
+
+    def sentence(self) -> str:
+        return f"{self.peer} gets {self.answer}: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,3 +206,13 @@ class CertificateRevoked(Event):
 
     def sentence(self) -> str:
         return f"the certificate with serial {self.serial} is revoked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PasswordChanged(Event):
+    """A user's password was rotated: the old one is of no use any more, and sandbox.env holds the new one."""
+
+    user: str
+
+    def sentence(self) -> str:
+        return f"the password of {self.user} has changed; load sandbox.env again"

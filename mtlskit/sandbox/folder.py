@@ -42,6 +42,9 @@ class SpaceState:
 
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     """Of the database's user. Hexadecimal, so that it needs no quoting anywhere."""
+    next_password: str | None = field(default=None, repr=False)
+    """The one that is about to take its place. A sandbox that was killed in the middle of a change finds it here at its
+    next start, and does not depend on knowing how far the server came."""
     api_key: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
     addon: str = field(default_factory=lambda: f"postgresql-sandbox-{secrets.randbelow(90_000) + 10_000}")
     home_elsewhere: str | None = None
@@ -103,6 +106,20 @@ class SpaceFolder:
         """Writes the marker anew."""
         self.state = state
         write_private(self.path / MARKER, json.dumps(asdict(state), indent=2) + "\n")
+
+    @property
+    def password(self) -> str:
+        """The one that holds once the server has been told: see `next_password`."""
+        return self.state.next_password or self.state.password
+
+    def announce_password(self, password: str) -> None:
+        """Notes what the server is going to be told."""
+        self.remember(replace(self.state, next_password=password))
+
+    def settle_password(self) -> None:
+        """Notes that the server knows."""
+        if self.state.next_password is not None:
+            self.remember(replace(self.state, password=self.password, next_password=None))
 
     def forget_home(self) -> None:
         """Removes PostgreSQL's files, wherever they are."""

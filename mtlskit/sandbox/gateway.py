@@ -2,6 +2,7 @@
 
 Each connection goes through the same stations, and the first that objects ends it:
 
+0. *The address*, before a byte is read: one that no IP rule covers gets no answer at all (`strangers`).
 1. *Encryption.* SSLRequest is answered `S` and GSSENCRequest `N`; a first byte of 0x16 is a ClientHello (direct TLS,
    PostgreSQL 17, which demands the ALPN protocol `postgresql`). A StartupMessage in plain text is answered as a
    pg_hba.conf with nothing but `hostssl` lines would: FATAL 28000. A CancelRequest in plain text is dropped: PostgreSQL
@@ -31,6 +32,7 @@ from mtlskit.errors import ClientProtocolError, UpstreamError
 from mtlskit.net.listen import Listener
 from mtlskit.pki.certificates import subject_text
 from mtlskit.sandbox.events import (
+    AddressRefused,
     CancelForwarded,
     ChannelBindingVerified,
     ClientAdmitted,
@@ -42,6 +44,7 @@ from mtlskit.sandbox.events import (
 from mtlskit.sandbox.forward import forward
 from mtlskit.sandbox.gateway_login import ClientGoneError, Login, LoginRefusedError, scram_failure
 from mtlskit.sandbox.scram import ScramError
+from mtlskit.sandbox.strangers import Admit, Strangers, everybody
 from mtlskit.sandbox.tls import READ_SIZE, TlsStream, close_politely
 from mtlskit.sandbox.upstream import Upstream, open_upstream
 from mtlskit.telemetry import Emit, silent
@@ -68,6 +71,11 @@ class GatewayConfig:
     login: float = 60.0
     """Until the rest may pass untouched: PostgreSQL's own authentication_timeout."""
     dial: float = 10.0
+    silence: float = 120.0
+    """How long a client that no IP rule lets in is held: about as long as Linux tries to connect."""
+    most_held: int = 100
+    """How many of those are held at a time. A full gateway has two descriptors for each client; both together should
+    stay near what a process may have, for one without descriptors lets nobody in."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,8 @@ class ServerTls:
 class Gateway:
     """A gateway. `run` it; `replace_tls` changes what new connections meet.
 
-    `newer` is asked before each connection, and gives another context when the revocation list has changed.
+    `admit` is asked about each client's address before anything else. `newer` is asked before each connection that it
+    lets in, and gives another context when the revocation list has changed.
     """
 
     def __init__(
@@ -89,14 +98,18 @@ class Gateway:
         config: GatewayConfig,
         tls: ServerTls,
         *,
+        admit: Admit = everybody,
         newer: Callable[[], ServerTls | None] = lambda: None,
         emit: Emit = silent,
     ) -> None:
         self.config = config
         self.emit = emit
         self.tls = tls
+        self.strangers = Strangers(silence=config.silence, most=config.most_held)
+        self._admit = admit
         self._newer = newer
         self.connections = 0
+        """Clients that an IP rule lets in. Others are counted apart, and cannot take their places."""
 
     def replace_tls(self, tls: ServerTls) -> None:
         """New connections use this one: a revocation list has changed."""
@@ -113,6 +126,16 @@ class Gateway:
             await listener.serve(self._serve, nursery=nursery, emit=self.emit)
 
     async def _serve(self, sock: trio.socket.SocketType) -> None:
+        try:
+            host, port = sock.getpeername()[:2]
+        except OSError:  # it has left already
+            sock.close()
+            return
+        if (refusal := self._admit(host)) is not None:
+            answer = "a reset" if self.strangers.resets(refusal) else "silence"
+            self.emit(AddressRefused(peer=str(TcpAddress(host, port)), reason=refusal.reason, answer=answer))
+            await self.strangers.turn_away(sock, refusal)
+            return
         self.connections += 1
         self.tls = self._newer() or self.tls
         try:

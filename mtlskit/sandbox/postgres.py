@@ -79,6 +79,8 @@ class PostgresAccount:
     user: str
     password: str = field(repr=False)
     database: str
+    anew: bool = False
+    """The user may have another password in data that are taken up again: it is given this one."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ async def run_postgres(
     await _make(programs, account)
     with _socket_folder(home, user) as socket_folder:
         await _until_predecessor_is_gone(programs)
+        if account.anew:
+            await _give_password(programs, account)
         options = {"unix_socket_directories": f'"{socket_folder}"', **_SETTINGS}
         process = programs.start("postgres", "-D", str(programs.data), *_as_options(options))
         try:
@@ -186,6 +190,14 @@ class _Programs:
             return
         raise self.failure(f"{program} did not end within {_INITDB_DEADLINE:.0f} s")
 
+    async def run_sql(self, data: Path, *statements: str) -> None:
+        """Runs statements in single-user mode on files that no server uses. Raises SandboxError."""
+        await self.run(
+            *("postgres", "--single", "-j", "-D", str(data), *_as_options({"exit_on_error": "on", "fsync": "off"})),
+            "postgres",
+            stdin="".join(f"{statement};\n\n" for statement in statements).encode(),
+        )
+
     def start(self, program: str, *arguments: str) -> _Process:
         """Starts a long-running program, from this very thread (see the top of the module)."""
         reading, writing = os.pipe()
@@ -239,17 +251,18 @@ async def _make(programs: _Programs, account: PostgresAccount) -> None:
             *(f"--username={SUPERUSER}", f"--pwfile={password_file}", f"--pgdata={partial}"),
         )
     verifier = ScramKeys.derive(account.password).verifier()
-    statements = (
+    await programs.run_sql(
+        partial,
         # To be played with like a database of one's own, in which there are other users and databases.
         f"CREATE ROLE {account.user} LOGIN CREATEDB CREATEROLE PASSWORD '{verifier}'",
         f"CREATE DATABASE {account.database} OWNER {account.user}",
     )
-    await programs.run(
-        *("postgres", "--single", "-j", "-D", str(partial), *_as_options({"exit_on_error": "on", "fsync": "off"})),
-        "postgres",
-        stdin="".join(f"{statement};\n\n" for statement in statements).encode(),
-    )
     partial.rename(programs.data)
+
+
+async def _give_password(programs: _Programs, account: PostgresAccount) -> None:
+    verifier = ScramKeys.derive(account.password).verifier()
+    await programs.run_sql(programs.data, f"ALTER ROLE {account.user} PASSWORD '{verifier}'")
 
 
 @contextmanager

@@ -9,8 +9,6 @@ comes before the rest is ready waits in the kernel's queue.
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,31 +16,29 @@ from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from mtlskit.config.values import TcpAddress
 from mtlskit.errors import MtlskitError
 from mtlskit.net.listen import Listener, open_listeners
-from mtlskit.sandbox.credentials import ClientIdentity, SpacePki
-from mtlskit.sandbox.events import (
-    CertificateRevoked,
-    OtherServerUsed,
-    OwnDataLeftAside,
-    SandboxReady,
-    SandboxStopped,
-)
-from mtlskit.sandbox.folder import SpaceFolder, open_folder, write_private
-from mtlskit.sandbox.gateway import ANY_PORT, Gateway, GatewayConfig
+from mtlskit.sandbox.account import Account, OwnAccount
+from mtlskit.sandbox.api.options import ApiOptions
+from mtlskit.sandbox.credentials import SpacePki
+from mtlskit.sandbox.description import APP, Space
+from mtlskit.sandbox.events import ApiReady, OtherServerUsed, OwnDataLeftAside, SandboxReady, SandboxStopped
+from mtlskit.sandbox.folder import SpaceFolder, open_folder
+from mtlskit.sandbox.gateway import ANY_PORT, Gateway, GatewayConfig, tcp_address
+from mtlskit.sandbox.hooks import Hooks
 from mtlskit.sandbox.postgres import PostgresAccount, PostgresServer, run_postgres
-from mtlskit.sandbox.server_url import ServerUrl, gateway_url, parse_server_url, socket_url
+from mtlskit.sandbox.server_url import ServerUrl, parse_server_url
+from mtlskit.sandbox.stand_in import StandIn, load_stand_in
 from mtlskit.sandbox.upstream import check_server
 from mtlskit.telemetry import Emit, silent
 
 __all__ = ["APP", "Space", "SpaceOptions", "run_space"]
 
-APP: Final = "sandbox"
 _USER: Final = "sandbox"
 _DATABASE: Final = "sandbox"
 
@@ -57,70 +53,10 @@ class SpaceOptions:
     url_source: str = "--postgres"
     """Where `postgres_url` was written: a flag, or the name of a variable."""
     listen: TcpAddress = ANY_PORT
+    api: ApiOptions = field(default_factory=ApiOptions)
+    """Of the stand-in for Heroku's APIs. Its Postgres add-ons share one database, and the gateway obeys the first."""
     keep_data: bool = True
     """False: PostgreSQL's files are removed when the space stops, wherever they are."""
-
-
-@dataclass(frozen=True)
-class Space:
-    """A running space. `url` goes through the gateway and needs a client certificate, `direct_url` goes past it."""
-
-    directory: Path
-    file: Path
-    env_file: Path
-    gateway_address: TcpAddress
-    addon: str
-    api_key: str = field(repr=False)
-    url: str = field(repr=False)
-    direct_url: str = field(repr=False)
-    user: str
-    password: str = field(repr=False)
-    database: str
-    ca: Path
-    client: ClientIdentity
-    postgres: PostgresServer | None
-    _pki: SpacePki = field(repr=False)
-    _gateway: Gateway = field(repr=False)
-
-    def new_client_identity(self, common_name: str) -> ClientIdentity:
-        """Issues another client certificate. Blocks for milliseconds. Raises ValueError for an impossible name."""
-        return self._pki.new_client(common_name, now=datetime.now(UTC))
-
-    def revoke(self, serial: int) -> None:
-        """Revokes a client certificate: new connections with it are refused, established ones go on as in PostgreSQL.
-
-        Blocks for milliseconds. It must be called in trio's thread.
-        """
-        self._pki.revoke(serial, now=datetime.now(UTC))
-        self._gateway.replace_tls(self._pki.server_tls())
-        self._gateway.emit(CertificateRevoked(serial=f"{serial:x}"))
-
-    def description(self) -> dict[str, Any]:
-        """What `sandbox.json` holds. The two APIs are null until they exist."""
-        return {
-            "data_api": None,
-            "platform_api": None,
-            "api_key": self.api_key,
-            "app": APP,
-            "postgres": {"addon": self.addon, "url": self.url, "direct_url": self.direct_url},
-            "pki": {
-                "ca": str(self.ca),
-                "ca_dir": str(self.ca.parent),
-                "cert": str(self.client.cert),
-                "key": str(self.client.key),
-            },
-        }
-
-    def environment(self) -> dict[str, str]:
-        """What `sandbox.env` exports."""
-        return {
-            "MTLSKIT_SANDBOX": str(self.file),
-            "HEROKU_API_KEY": self.api_key,
-            "DATABASE_URL": self.url,
-            "PGSSLROOTCERT": str(self.ca),
-            "PGSSLCERT": str(self.client.cert),
-            "PGSSLKEY": str(self.client.key),
-        }
 
 
 async def run_space(
@@ -138,15 +74,20 @@ async def run_space(
     if options.postgres_url is not None:
         theirs = parse_server_url(options.postgres_url, source=options.url_source)
         await check_server(theirs.upstream, user=theirs.user, database=theirs.database, source=options.url_source)
-    with open_listeners(options.listen) as listener, open_folder(options.directory) as folder, _single_error():
+    with (
+        open_listeners(options.listen) as listener,
+        open_listeners(options.api.listen) as api_listener,
+        open_folder(options.directory) as folder,
+        _single_error(),
+    ):
         files = folder.path / "sandbox.json", folder.path / "sandbox.env"
         _remove(*files)  # of a space that was killed
         ready = False
         try:
             async with trio.open_nursery() as nursery:
-                space = await _start(nursery, options, theirs, folder, listener, emit)
-                write_private(space.env_file, _shell(space.environment()))
-                write_private(space.file, json.dumps(space.description(), indent=2) + "\n")
+                start = _Start(nursery, options, theirs, folder, emit)
+                space = await start.run(listener, api_listener)
+                space.tell()
                 emit(SandboxReady(file=str(space.file)))
                 ready = True
                 task_status.started(space)
@@ -158,57 +99,74 @@ async def run_space(
                 folder.forget_home()
 
 
-async def _start(
-    nursery: trio.Nursery,
-    options: SpaceOptions,
-    theirs: ServerUrl | None,
-    folder: SpaceFolder,
-    listener: Listener,
-    emit: Emit,
-) -> Space:
-    open_pki = partial(SpacePki.open, server_names=_server_names(options.listen), now=datetime.now(UTC))
-    pki = await trio.to_thread.run_sync(open_pki, folder.path / "pki")
-    postgres = None
-    if theirs is None:
-        account = PostgresAccount(_USER, folder.state.password, _DATABASE)
-        log = folder.path / "postgres.log"
-        postgres = await nursery.start(partial(run_postgres, folder.postgres_home(), account, log=log, emit=emit))
-        direct_url = socket_url(
-            postgres.socket_folder, user=account.user, password=account.password, database=account.database
+@dataclass(frozen=True)
+class _Start:
+    """The start of one space. What is to stay runs in `nursery`."""
+
+    nursery: trio.Nursery
+    options: SpaceOptions
+    theirs: ServerUrl | None
+    folder: SpaceFolder
+    emit: Emit
+
+    async def run(self, listener: Listener, api_listener: Listener) -> Space:
+        """Starts everything, in an order in which each part finds what it needs."""
+        folder, options = self.folder, self.options
+        open_pki = partial(SpacePki.open, server_names=_server_names(options.listen), now=datetime.now(UTC))
+        async with trio.open_nursery() as loading:
+            # Its modules take as long to load as PostgreSQL takes to start: so both at once.
+            loading.start_soon(trio.to_thread.run_sync, load_stand_in)
+            pki = await trio.to_thread.run_sync(open_pki, folder.path / "pki")
+            account, postgres = await self._database()
+        stand_in = StandIn.open(folder.path / "api.json", options.api, addon=folder.state.addon)
+        config = GatewayConfig(account.upstream, account.passwords)
+        gateway = Gateway(config, pki.server_tls(), admit=stand_in.admit, newer=pki.newer_tls, emit=self.emit)
+        address = _reachable_address(await self.nursery.start(gateway.run, listener))
+        space = Space(
+            directory=folder.path,
+            file=folder.path / "sandbox.json",
+            env_file=folder.path / "sandbox.env",
+            gateway_address=address,
+            api_address=tcp_address(api_listener),
+            addon=folder.state.addon,
+            kafka_addon=stand_in.kafka_addon,
+            api_key=folder.state.api_key,
+            user=account.user,
+            database=account.database,
+            ca=pki.ca,
+            client=pki.client,
+            postgres=postgres,
+            _account=account,
+            _pki=pki,
+            _gateway=gateway,
+            _stand_in=stand_in,
         )
-        server = parse_server_url(direct_url)
-    else:
-        server, direct_url = theirs, options.postgres_url or ""
-        _tell_of_other_server(theirs, options.url_source, folder, emit)
-    passwords = {server.user: server.password} if server.password else {}
-    gateway = Gateway(GatewayConfig(server.upstream, passwords), pki.server_tls(), newer=pki.newer_tls, emit=emit)
-    address = _reachable_address(await nursery.start(gateway.run, listener))
-    return Space(
-        directory=folder.path,
-        file=folder.path / "sandbox.json",
-        env_file=folder.path / "sandbox.env",
-        gateway_address=address,
-        addon=folder.state.addon,
-        api_key=folder.state.api_key,
-        url=gateway_url(address, user=server.user, password=server.password, database=server.database),
-        direct_url=direct_url,
-        user=server.user,
-        password=server.password,
-        database=server.database,
-        ca=pki.ca,
-        client=pki.client,
-        postgres=postgres,
-        _pki=pki,
-        _gateway=gateway,
-    )
+        hooks = Hooks(pki, account, address, changed=space.tell, emit=self.emit)
+        token = folder.state.api_key
+        await stand_in.start(self.nursery, api_listener, hooks, options.api, token=token, emit=self.emit)
+        self.emit(ApiReady(url=space.api_url))
+        return space
 
+    async def _database(self) -> tuple[Account, PostgresServer | None]:
+        folder = self.folder
+        if self.theirs is not None:
+            self._tell_of_other_server(self.theirs)
+            return Account(self.theirs, self.options.postgres_url or ""), None
+        changed = folder.state.next_password is not None
+        account = PostgresAccount(_USER, folder.password, _DATABASE, anew=changed)
+        log = folder.path / "postgres.log"
+        run = partial(run_postgres, folder.postgres_home(), account, log=log, emit=self.emit)
+        postgres: PostgresServer = await self.nursery.start(run)
+        folder.settle_password()
+        return OwnAccount(folder, postgres.socket_folder, _USER, _DATABASE), postgres
 
-def _tell_of_other_server(theirs: ServerUrl, source: str, folder: SpaceFolder, emit: Emit) -> None:
-    """A variable that was set long ago must not put another server behind the gateway without a word."""
-    emit(OtherServerUsed(server=str(theirs.upstream), source=source))
-    data = folder.own_data()
-    if data is not None:
-        emit(OwnDataLeftAside(data=str(data), source=source))
+    def _tell_of_other_server(self, theirs: ServerUrl) -> None:
+        """A variable that was set long ago must not put another server behind the gateway without a word."""
+        source = self.options.url_source
+        self.emit(OtherServerUsed(server=str(theirs.upstream), source=source))
+        data = self.folder.own_data()
+        if data is not None:
+            self.emit(OwnDataLeftAside(data=str(data), source=source))
 
 
 def _server_names(listen: TcpAddress) -> list[str]:
@@ -224,22 +182,6 @@ def _reachable_address(listening: TcpAddress) -> TcpAddress:
     if not address.is_unspecified:
         return listening
     return TcpAddress("127.0.0.1" if address.version == 4 else "::1", listening.port)
-
-
-_ENV_HEAD: Final = """\
-# A local Private Space of mtlskit, while it runs. Load it into a shell:  . sandbox.env
-#
-# MTLSKIT_SANDBOX  the same and more, as JSON
-# HEROKU_API_KEY   the sandbox's token; it is worth nothing anywhere else
-# DATABASE_URL     the database, behind mutual TLS: no client gets in without a certificate
-# PGSSL…           a client identity for libpq (psql, psycopg …), so that  psql "$DATABASE_URL"  works directly.
-#                  Through a tunnel they are not used: there the tunnel shows the certificate.
-"""
-
-
-def _shell(variables: dict[str, str]) -> str:
-    exports = (f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-    return _ENV_HEAD + "".join(exports)
 
 
 def _remove(*paths: Path) -> None:

@@ -47,6 +47,8 @@ class VersionFacts:
     """We asked for it, and may revoke it."""
     origin: str = ""
     """Of which add-on, where that is the issuer."""
+    followed: bool = False
+    """A copy of a credential that others use too: it is replaced when theirs has changed."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ def read_facts(path: Path) -> VersionFacts:
     except (ValueError, TypeError, AttributeError, RecursionError) as exc:
         raise damaged(path, "is not what was written there", _remedy(path)) from exc
     texts = asdict(facts)
-    remote_id, made_here = texts.pop("remote_id"), texts.pop("made_here")
-    known_types = isinstance(remote_id, str | None) and isinstance(made_here, bool)
+    remote_id, truths = texts.pop("remote_id"), (texts.pop("made_here"), texts.pop("followed"))
+    known_types = isinstance(remote_id, str | None) and all(isinstance(truth, bool) for truth in truths)
     if not known_types or not all(isinstance(text, str) for text in texts.values()):
         raise damaged(path, "is not what was written there", _remedy(path))
     return facts

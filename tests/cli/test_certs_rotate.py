@@ -218,12 +218,13 @@ def test_a_damaged_store_holds_up_no_other(run: Run, tmp_path: Path) -> None:
     assert first["result"] == "rotated", "a `current` that leads nowhere is replaced"
 
 
-def test_several_of_which_one_has_no_issuer_yet(run: Run) -> None:
+def test_several_of_which_one_has_no_token(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEROKU_API_KEY", "")
     heroku = '[identity.cloud]\nissuer = "heroku"\naddon = "postgresql-curved-12345"\n'
     [cloud, reporting] = outcomes(run("rotate", "--all", "--json", toml=heroku + REPORTING), 1)
-    assert (cloud["result"], cloud["step"], cloud["error"]["code"]) == ("failed", "begin", "MTLS-CFG-011")
+    assert (cloud["result"], cloud["step"], cloud["error"]["code"]) == ("failed", "begin", "MTLS-API-001")
     assert reporting["result"] == "rotated"
-    refused(run("rotate", "cloud"), 2, "MTLS-CFG-011", "mtlskit certs import cloud")
+    refused(run("rotate", "cloud"), 2, "MTLS-API-001", "HEROKU_API_KEY")
 
 
 def test_a_proof_that_fails(run: Run, tmp_path: Path) -> None:

@@ -263,3 +263,14 @@ def test_a_stop_that_fails(run: Run, folder: Path) -> None:
     with fake_proxy(folder, 11, {"status": status_facts(11), "stop": refusal}):
         result = run("stop")
     assert (result.exit_code, result.stderr) == (1, "error: busy [MTLS-CTL-007]\nhint:  again\n")
+
+
+def test_an_addon_that_cannot_be_looked_up(run: Run, folder: Path) -> None:
+    addon = {"name": "postgresql-curved-12345", "error": FAILED}
+    with fake_proxy(folder, 11, {"status": status_facts(11, tunnel_facts() | {"addon": addon})}):
+        result = run("status")
+    assert result.exit_code == 3
+    assert (
+        "error: postgresql-curved-12345 cannot be looked up, what is known of it stays in use: k.pem" in result.stdout
+    )
+    assert "hint:  name the other key" in result.stdout

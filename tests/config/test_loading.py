@@ -221,7 +221,7 @@ BAD = [
     # What a later version brings.
     (replaced("postgres", "kafka"), "NOT_SUPPORTED", ':2: tunnel.a.kind: kind "kafka" arrives'),
     ('[identity.x]\ncert="c"\nkey="k"\nissuer = "acme"', "BAD_VALUE", ':4: identity.x.issuer: "acme": unknown issuer'),
-    (replaced('"db"', '"heroku:x"'), "NOT_SUPPORTED", '"heroku:x": upstream "heroku:ADDON" arrives'),
+    (replaced('"db"', '"heroku:x y"'), "BAD_VALUE", '"heroku:x y": not the name of an add-on'),
     # The text itself.
     ("a = [", "SYNTAX", ":1:6: not TOML: Invalid value"),
     ("a = 1\nb = @\n", "SYNTAX", ":2:5: not TOML: Invalid value"),

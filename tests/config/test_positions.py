@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlskit.config.positions import index_lines, line_of
+from mtlskit.config.positions import find_entry, index_lines, line_of
 
 TEXT = """\
 # a comment with key = 1
@@ -72,3 +72,47 @@ def test_the_depth_is_bounded() -> None:
 def test_any_text_has_an_index(text: str) -> None:
     lines = text.count("\n") + 1
     assert all(1 <= number <= lines for number in index_lines(text).values())
+
+
+LISTS = """\
+a = [1, [2, 3], {x = 4, y = [5]}, "6, [", '7 ]', # 8, 9
+  # ten
+  1979-05-27 07:32:00,
+]
+b = []
+c = "no list"
+[[t.d]]
+x = 1
+[[u.d]]
+[[ t . "d" ]]
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "entry"),
+    [
+        (1, 0, "1, "),
+        (1, 1, "[2, 3]"),
+        (1, 2, "{x"),
+        (1, 3, '"6, ["'),
+        (1, 4, "'7 ]'"),
+        (1, 5, "1979"),
+        (1, 6, None),
+        (5, 0, None),
+        (6, 0, None),
+        (7, 0, "[[t.d]]"),
+        (7, 1, '[[ t . "d" ]]'),
+        (7, 2, None),
+        (8, 1, None),
+    ],
+)
+def test_entries_of_lists(line: int, number: int, entry: str | None) -> None:
+    start = sum(len(text) for text in LISTS.splitlines(keepends=True)[: line - 1])
+    found = find_entry(LISTS, start, number)
+    assert found is None if entry is None else found is not None and LISTS.startswith(entry, found)
+
+
+@given(st.text("a='\"[]{},#\\\n ", max_size=40), st.integers(0, 3))
+def test_any_text_is_searched_through(text: str, number: int) -> None:
+    found = find_entry(f"k = {text}", 0, number)
+    assert found is None or 4 <= found < len(text) + 4

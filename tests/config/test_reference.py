@@ -8,14 +8,26 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from mtlskit.config.allowlists import LONGEST_DESCRIPTION
 from mtlskit.config.builder import DEFAULT_STORE, MOST_CONNECTIONS
+from mtlskit.config.cidrs import WIDEST_PREFIX
 from mtlskit.config.durations import parse_duration
 from mtlskit.config.flags import FLAGS
 from mtlskit.config.identities import KEY_TYPES, MOST_NAMES
 from mtlskit.config.loading import parse_config
-from mtlskit.config.schema import Document, HooksTable, IdentityTable, TimeoutsTable, TunnelTable
+from mtlskit.config.schema import (
+    AllowlistTable,
+    Document,
+    HerokuTable,
+    HooksTable,
+    IdentityTable,
+    MyIpTable,
+    RuleTable,
+    TimeoutsTable,
+    TunnelTable,
+)
 from mtlskit.config.upstreams import MOST_UPSTREAMS
-from mtlskit.config.values import ExpiringSessions, Hooks, IssuerConfig, IssuerKind, Timeouts
+from mtlskit.config.values import ExpiringSessions, Hooks, IssuerConfig, IssuerKind, Timeouts, TunnelConfig
 from mtlskit.errors import ConfigError
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/configuration.md").read_text(encoding="utf-8")
@@ -42,6 +54,10 @@ def rows(text: str) -> dict[str, str]:
         ("## `[identity.NAME]`", IdentityTable),
         ("## `[tunnel.NAME]`", TunnelTable),
         ("### `timeouts`", TimeoutsTable),
+        ("## `[allowlist.NAME]`", AllowlistTable),
+        ("### `rules`", RuleTable),
+        ("## `[heroku]`", HerokuTable),
+        ("## `[my_ip]`", MyIpTable),
         ("## `[hooks]`", HooksTable),
     ],
 )
@@ -55,7 +71,7 @@ def test_every_key_is_documented_and_no_other(title: str, table: type[BaseModel]
 def test_every_table_is_documented() -> None:
     alone = set(rows(section("## Keys outside of tables")))
     for name in set(Document.model_fields) - alone:
-        section("## `[hooks]`" if name == "hooks" else f"## `[{name}.NAME]`")
+        section(f"## `[{name}]`" if name in ("hooks", "heroku", "my_ip") else f"## `[{name}.NAME]`")
     assert alone <= set(Document.model_fields)
 
 
@@ -70,7 +86,7 @@ def test_every_issuer_and_type_of_key_is_documented() -> None:
 def test_the_defaults_are_those_of_the_code() -> None:
     timeouts = {key: parse_duration(text.strip('`"')) for key, text in rows(section("### `timeouts`")).items()}
     assert Timeouts(**timeouts) == Timeouts()
-    tunnel = rows(section("## `[tunnel.NAME]`"))
+    tunnel = rows(section("## `[tunnel.NAME]`").partition("\n### ")[0])
     assert tunnel["max_connections"] == f"`{TunnelTable.model_fields['max_connections'].default}`"
     assert tunnel["verify"] == f'`"{TunnelTable.model_fields["verify"].default}"`'
     assert tunnel["expiring_sessions"] == f'`"{ExpiringSessions.KEEP}"`'
@@ -80,6 +96,9 @@ def test_the_defaults_are_those_of_the_code() -> None:
     assert parse_duration(identity["command_timeout"].strip('`"')) == IssuerConfig.command_timeout
     assert parse_duration(rows(section("## `[hooks]`"))["timeout"].strip('`"')) == Hooks.timeout
     assert rows(section("## Keys outside of tables"))["store"] == f'`"{DEFAULT_STORE}"`'
+    assert tunnel["login"] == f'`"{TunnelConfig.login}"`'
+    assert f"wider than `/{WIDEST_PREFIX}`" in PAGE
+    assert f"at most {LONGEST_DESCRIPTION} characters" in PAGE
     assert f"1 to {MOST_CONNECTIONS}" in PAGE
     assert f"at most {MOST_NAMES}" in PAGE
     assert f"{MOST_UPSTREAMS} at most" in PAGE
@@ -98,7 +117,9 @@ def test_the_examples_are_valid(example: str) -> None:
 
 def test_the_examples_use_every_key() -> None:
     used = set(re.findall(r"([a-z_]+) *= ", "".join(EXAMPLES)))
-    tables = (IdentityTable, TunnelTable, TimeoutsTable, HooksTable)
+    tables = (
+        IdentityTable, TunnelTable, TimeoutsTable, HooksTable, AllowlistTable, RuleTable, HerokuTable, MyIpTable,
+    )  # fmt: skip
     assert used == {key for table in tables for key in table.model_fields} | {"store", "control"}
 
 

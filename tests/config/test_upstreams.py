@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mtlskit.config.upstreams import MOST_UPSTREAMS, join_upstreams, parse_upstream
 from mtlskit.config.values import Endpoint, TunnelKind
-from mtlskit.errors import Code, ConfigError
+from mtlskit.errors import ConfigError
 
 SECRET = "s3cret-Pa55"
 
@@ -63,12 +63,6 @@ def test_refused(text: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason) as caught:
         parse_upstream(text, TunnelKind.POSTGRES)
     assert SECRET not in f"{caught.value!r} {caught.value} {caught.value.hint}"
-
-
-def test_an_addon_by_name_is_for_a_later_version() -> None:
-    with pytest.raises(ConfigError, match="later version") as caught:
-        parse_upstream("heroku:postgresql-acute-12345", TunnelKind.POSTGRES)
-    assert caught.value.code is Code.CONFIG_NOT_SUPPORTED
 
 
 def test_tcp_takes_addresses_with_ports_only() -> None:

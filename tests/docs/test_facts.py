@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mtlskit.proxy import answers
+from mtlskit.sandbox.api.faults import FAULTS
 from tests.support.doc_blocks import ROOT
 
 
@@ -48,8 +49,12 @@ def test_the_files_of_a_sandbox_are_all_documented(sandbox: dict[str, Any]) -> N
     found = {str(path.relative_to(space)) for folder in (space, space / "pki") for path in folder.iterdir()}
     found = {re.sub(r"^software-.*", "software-VERSION", name) for name in found} - {"pki"}
     # Copied only where the server's user cannot reach the installed programs.
-    # And the last ones only once an identity with `issuer = "heroku"` has asked.
-    assert found | {"software-VERSION", "pki/certificates"} == named
+    assert found | {"software-VERSION"} == named
+
+
+def test_the_faults_of_the_sandbox_are_all_documented() -> None:
+    section = page("reference/sandbox.md").partition("### Faults")[2].partition("\n## ")[0]
+    assert [cell.strip("`") for cell in first_column(section)] == ["Fault", *FAULTS]
 
 
 def test_each_sqlstate_is_documented() -> None:

@@ -49,8 +49,13 @@ def test_each_block_names_its_language(page: str) -> None:
 @pytest.mark.parametrize("block", blocks("toml", within=guides()), ids=str)
 def test_configuration_files_are_valid(block: Block) -> None:
     assert block.text.startswith(TOML_HEAD), "the first line names the file"
-    environ = {"DATABASE_URL": "postgres://ann:secret@db.example.com:5432/app", "HOME": "/home/ann"}
-    assert parse_config(block.text, source=Path("mtlskit.toml"), environ=environ, platform="linux").tunnels
+    environ = {
+        "DATABASE_URL": "postgres://ann:secret@db.example.com:5432/app",
+        "HOME": "/home/ann",
+        "MTLSKIT_SANDBOX_ADDON": "postgresql-sandbox-12345",
+    }
+    found = parse_config(block.text, source=Path("mtlskit.toml"), environ=environ, platform="linux")
+    assert found.tunnels or found.allowlists
 
 
 def assert_is_a_command(words: list[str]) -> None:

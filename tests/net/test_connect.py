@@ -43,7 +43,7 @@ class _Net(trio.abc.HostnameResolver):
     async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
         raise NotImplementedError
 
-    async def _open(self, family: socket.AddressFamily, sockaddr: Any) -> trio.socket.SocketType:
+    async def _open(self, family: socket.AddressFamily, sockaddr: Any, source: str | None) -> trio.socket.SocketType:
         address = sockaddr[0]
         assert (":" in address) == (family == socket.AF_INET6)
         self.asked.append(sockaddr)

@@ -1,21 +1,17 @@
-"""The sandbox stands in for Heroku's certificates: issuer "heroku", with a real database behind the gateway."""
+"""Issuer "heroku" against the sandbox's API, with a real database behind the gateway."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import trio
 from typer.testing import CliRunner, Result
 
 from mtlskit.cli.main import app
-from mtlskit.errors import Code, SandboxError
-from mtlskit.sandbox.certificates import SandboxCertificates
 from mtlskit.sandbox.credentials import ClientIdentity
 from mtlskit.store.identities import Store, Version
 from tests.support.space import RunningSpace
@@ -41,8 +37,8 @@ def run(live: RunningSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     configure(live, live.space.addon)
 
-    def invoke(*arguments: str, status: int = 0, sandbox: str = str(live.space.file)) -> Result:
-        result = CliRunner().invoke(app, arguments, env={"MTLSKIT_SANDBOX": sandbox})
+    def invoke(*arguments: str, status: int = 0) -> Result:
+        result = CliRunner().invoke(app, arguments, env=live.space.environment())
         assert result.exit_code == status, result.output
         return result
 
@@ -86,34 +82,7 @@ def test_issue_and_rotate_as_with_heroku(live: RunningSpace, run: Run, tmp_path:
     live.connect(identity()).close()
 
 
-async def test_states_are_herokus(live: RunningSpace) -> None:
-    api = SandboxCertificates(live.space.ca.parent, takes=timedelta(milliseconds=50))
-    made = await api.create()
-    assert made.status == "pending"
-    assert made.private_key is None
-    with trio.fail_after(60):
-        while (ready := await api.get(made.id)) is None or ready.status != "ready":
-            await trio.lowlevel.checkpoint()
-    assert (ready.status, ready.certificate_with_chain is None, ready.private_key is None) == ("ready", False, False)
-    assert "PRIVATE KEY" not in repr(ready)
-    await api.delete(made.id)
-    await api.delete(made.id)
-    assert await api.get(made.id) is None
-    assert {each.id: each.status for each in await api.list()}[made.id] == "disabled"
-    assert await api.get("unknown") is None
-
-
 def test_another_add_on_is_refused_by_name(live: RunningSpace, run: Run) -> None:
     configure(live, "postgresql-curved-12345")
     refused = run("certs", "issue", "reporting", status=1)
     assert live.space.addon in refused.stderr
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"postgres": {}}'])
-def test_a_description_that_is_none(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "sandbox.json"
-    path.write_text(content)
-    path.chmod(0o600)
-    with pytest.raises(SandboxError) as caught:
-        SandboxCertificates.of(path, "x")
-    assert caught.value.code is Code.SANDBOX_DIR

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 import trio
@@ -56,8 +57,13 @@ def before(live: RunningSpace, directory: Path) -> SpaceOptions:
 def test_what_sandbox_json_tells(live: RunningSpace) -> None:
     space = live.space
     told = json.loads(space.file.read_text())
-    assert set(told) == {"data_api", "platform_api", "api_key", "app", "postgres", "pki"}
-    assert (told["data_api"], told["platform_api"], told["app"]) == (None, None, "sandbox")
+    assert set(told) == {"data_api", "platform_api", "api_key", "app", "postgres", "pki", "kafka", "my_ip"}
+    assert told["data_api"] == told["platform_api"] == f"http://{space.api_address}"
+    assert told["app"] == "sandbox"
+    assert told["kafka"]["addon"] == space.kafka_addon
+    assert told["kafka"]["addon"].startswith("kafka-sandbox-")
+    for service in told["my_ip"]:
+        assert "127.0.0.1" in httpx.get(service, trust_env=False).raise_for_status().text
     assert told["api_key"] == space.api_key
     assert told["postgres"]["addon"].startswith("postgresql-sandbox-")
     certificates = {
@@ -291,12 +297,13 @@ AS_SOMEBODY = """
 import contextlib, encodings.idna, importlib, os, pkgutil, signal, sys
 from functools import partial
 from pathlib import Path
-import cryptography.hazmat, psycopg, psycopg_binary, trio
+import anyio, cryptography.hazmat, h11, hypercorn, psycopg, psycopg_binary, starlette, trio
+import mtlskit.sandbox.api.server
 from mtlskit.sandbox import postgres, software, space
 
 # A root that runs the tests becomes somebody else only now: the modules may lie where that user cannot read, so those
 # that would be imported when they are first needed are imported before.
-for package in (cryptography.hazmat, psycopg, psycopg_binary):
+for package in (anyio, cryptography.hazmat, h11, hypercorn, psycopg, psycopg_binary, starlette):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         with contextlib.suppress(ImportError):  # of what an optional package would bring
             importlib.import_module(module.name)

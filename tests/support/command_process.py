@@ -26,7 +26,8 @@ TIMEOUT = 60.0  # seconds; a safety net, nothing is measured by it
 
 def clean_environment(folder: Path, **more: str) -> dict[str, str]:
     """Ours without what would steer a proxy or a client; `folder` is the home; our own `mtlskit` comes first."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "MTLSKIT_", "PYTHON"))}
+    steering = ("HEROKU", "PG", "MTLSKIT_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     own = {"PATH": path, "HOME": str(folder), "LC_ALL": "C.UTF-8", "PGPASSFILE": os.devnull, "PGCONNECT_TIMEOUT": "30"}
     return kept | own | more

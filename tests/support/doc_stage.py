@@ -37,11 +37,27 @@ def replacements(sandbox: Mapping[str, Any]) -> dict[str, str]:
         "postgres://ann:secret@127.0.0.1:5432/app": postgres["direct_url"],
         "db.example.com:5432": gateway,
         "db2.example.com:5432": gateway,
+        "postgresql-curved-12345": postgres["addon"],
         "6432": str(first),
         "6433": str(second),
         "ann": url.username or "",
         "secret": url.password or "",
         "app": url.path.removeprefix("/"),
+    }
+
+
+def postgres_addon(sandbox: Mapping[str, Any]) -> str:
+    """The name of the database that the pages call postgresql-curved-12345."""
+    return str(sandbox["postgres"]["addon"])
+
+
+def heroku_of(sandbox: Mapping[str, Any]) -> dict[str, str]:
+    """What a reader has who is logged in at Heroku: here that is the sandbox."""
+    return {
+        "HEROKU_API_KEY": sandbox["api_key"],
+        "HEROKU_HOST": sandbox["platform_api"],
+        "HEROKU_DATA_HOST": sandbox["data_api"],
+        "MTLSKIT_MY_IP": ",".join(sandbox["my_ip"]),
     }
 
 
@@ -61,7 +77,13 @@ class Stage:
         alternatives = "|".join(sorted(map(re.escape, self._names), key=len, reverse=True))
         self._name = re.compile(rf"(?<!\w){'(?:' + alternatives + ')'}(?!\w)")
         # A runtime folder of its own: `mtlskit status` of one page must not see the proxies of other tests.
-        more = {"PGPASSWORD": self._names["secret"], "XDG_RUNTIME_DIR": str(folder)}
+        more = {
+            "PGPASSWORD": self._names["secret"],
+            "XDG_RUNTIME_DIR": str(folder),
+            "MTLSKIT_STATE": str(folder / "state"),
+            "MTLSKIT_SANDBOX_ADDON": postgres_addon(sandbox),
+            **heroku_of(sandbox),
+        }
         self._environment = clean_environment(folder, **more)
         self._up: dict[str, CommandProcess] = {}
         self._stack = ExitStack()

@@ -87,7 +87,13 @@ class FakeHeroku:
         self._happened("get")
         if found is None:
             return None
-        return RemoteCertificate(id, found["status"], found["created_at"], found["key"], found["chain"])
+        return RemoteCertificate(
+            id,
+            found["status"],
+            found["created_at"],
+            private_key=found["key"],
+            certificate_with_chain=found["chain"],
+        )
 
     async def delete(self, id: str) -> None:  # noqa: A002
         """At once and for good."""

@@ -112,14 +112,18 @@ _IMPORTED = (
     "encodings.idna",
     "encodings.utf_8_sig",
     "getpass",
+    "mtlskit.cli.heroku_api",
     "mtlskit.cli.main",
     "mtlskit.config.loading",
     "mtlskit.control.places",
     "mtlskit.issuers.ca",
     "mtlskit.issuers.command",
     "mtlskit.issuers.csr",
+    "mtlskit.heroku.settings",
     "mtlskit.issuers.heroku",
+    "mtlskit.issuers.heroku_addon",
     "mtlskit.lifecycle.due",
+    "mtlskit.lifecycle.following",
     "mtlskit.lifecycle.issuing",
     "mtlskit.lifecycle.proxies",
     "mtlskit.lifecycle.rotate",
@@ -225,6 +229,7 @@ def _live_in(order: Order) -> None:
     os.chdir(order.folder)
     os.umask(0)  # what does not see to its mode by itself is open to everybody
     os.environ["XDG_RUNTIME_DIR"] = str(Path(order.folder) / "runtime")
+    os.environ["HEROKU_API_KEY"] = "of-nobody"
     if order.uid is not None and order.uid != os.getuid():
         os.setgroups([])
         os.setgid(order.uid)
@@ -246,9 +251,9 @@ def _reach(points: Points, folder: Path) -> None:
 
     usual = issuing.issuer_of
 
-    def issuer_of(identity: IdentityConfig, *, asked: bool = True) -> Issuer:
+    def issuer_of(identity: IdentityConfig, *, asked: bool = True, heroku: Any = None) -> Issuer:
         if identity.issuer.kind is not IssuerKind.HEROKU:
-            return usual(identity, asked=asked)
+            return usual(identity, asked=asked, heroku=heroku)
         api = FakeHeroku(folder / REMOTE, lambda what: points.far_away(what, no_answer), points.not_counted)
         return HerokuIssuer(identity.issuer.addon or "", api)
 

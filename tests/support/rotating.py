@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from mtlskit.config.values import Hooks, IdentityConfig, IssuerConfig, IssuerKind, TunnelConfig
 from mtlskit.errors import Code, MtlskitError, RotationError
 from mtlskit.issuers.base import Delivery, Facts, Issuer, Order
+from mtlskit.issuers.heroku_addon import HerokuAddonIssuer
 from mtlskit.lifecycle.rotate import rotate
 from mtlskit.lifecycle.target import Outcome, Target, Tools, Wanted
 from mtlskit.pki.authority import Authority
@@ -20,7 +21,7 @@ from mtlskit.store.identities import Store, StoredIdentity, Version
 from mtlskit.store.journal import Journal
 from mtlskit.telemetry import Event
 
-__all__ = ["DAY", "FakeIssuer", "FakeProxies", "World"]
+__all__ = ["DAY", "FakeFollowing", "FakeIssuer", "FakeProxies", "World"]
 
 DAY = timedelta(days=1)
 E = TypeVar("E", bound=Event)
@@ -81,6 +82,41 @@ class FakeIssuer:
         assert order.request_pem is not None
         answer = self._authority.sign_request(order.request_pem, Profile.CLIENT, now=order.now, lifetime=self.lifetime)
         return Delivery(answer.cert_pem)
+
+
+class FakeFollowing(FakeIssuer):
+    """Hands out copies of one credential, which an order with `reset` replaces."""
+
+    def __init__(self, authority: Authority) -> None:
+        super().__init__(authority, makes_key=True)
+        self.deliver = self._copy
+        self.follows_it = True
+        self.looked = 0
+        self.resets = 0
+        self.credential = authority.issue_client("app", now=datetime.now(UTC), lifetime=self.lifetime)
+        self.roots = authority.cert_pem
+
+    def change(self, *, lifetime: timedelta = 90 * DAY) -> None:
+        """The app gets another credential."""
+        self.credential = self._authority.issue_client("app", now=datetime.now(UTC), lifetime=lifetime)
+
+    async def follows(self) -> bool:
+        return self.follows_it
+
+    async def changed(self, cert_pem: bytes, root_pem: bytes | None) -> bool:
+        self.looked += 1
+        if self.fault is not None:
+            raise self.fault
+        return (cert_pem, root_pem) != (self.credential.cert_pem, self.roots)
+
+    async def request(self, order: Order, before: Facts) -> Facts:
+        if order.reset:
+            self.resets += 1
+            self.change()
+        return await super().request(order, before)
+
+    def _copy(self, order: Order) -> Delivery:
+        return Delivery(self.credential.cert_pem, self.credential.key_pem, self.roots, ours=False, followed=True)
 
 
 class FakeProxies:
@@ -146,7 +182,9 @@ class World:
         return Target(identity, tunnels, self.stored, self.store, self.hooks)
 
     def tools(self, issuer: Issuer | None = None) -> Tools:
-        return Tools(issuer or self.issuer, self.proxies, self.events.append, lambda: self.now)
+        chosen = issuer or self.issuer
+        following = chosen if isinstance(chosen, FakeFollowing | HerokuAddonIssuer) else None
+        return Tools(chosen, self.proxies, self.events.append, lambda: self.now, following)
 
     async def rotate(self, reason: str = "asked for", *, issuer: Issuer | None = None, **wanted: Any) -> Outcome:
         """One run, as another process would make it."""

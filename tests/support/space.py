@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
+import pg8000.native
 import psycopg
 import trio
 
 from mtlskit.sandbox.credentials import ClientIdentity
+from mtlskit.sandbox.events import AddressRefused
 from mtlskit.sandbox.space import Space, SpaceOptions, run_space
 from mtlskit.telemetry import Event
+from mtlskit.wire.postgres.messages import SSL_REQUEST
 
+ACCEPT = "application/vnd.heroku+json; version=3"
 _DEADLINE = 60.0  # seconds; a safety net, nothing is measured by it
 
 
@@ -85,6 +92,62 @@ class RunningSpace:
 
     def connect(self, identity: ClientIdentity | None = None, **changes: Any) -> psycopg.Connection[tuple[Any, ...]]:
         return psycopg.connect(autocommit=True, **self.parameters(identity, **changes))
+
+    def context(self, identity: ClientIdentity | None = None) -> ssl.SSLContext:
+        """TLS as a client of the space."""
+        identity = identity or self.space.client
+        context = ssl.create_default_context(cafile=self.space.ca)
+        context.load_cert_chain(identity.cert, identity.key)
+        return context
+
+    def select_from(self, source: str) -> int:
+        """Asks the database for 42 over a connection from this address: libpq cannot choose one, pg8000 can."""
+        connection = pg8000.native.Connection(
+            self.space.user,
+            host="127.0.0.1",
+            port=self.space.gateway_address.port,
+            database=self.space.database,
+            password=self.space.password,
+            source_address=(source, 0),
+            timeout=_DEADLINE,
+            ssl_context=self.context(),
+        )
+        with closing(connection):
+            return int(connection.run("select 6 * 7")[0][0])
+
+    def is_silent_to(self, source: str) -> bool:
+        """Whether a client from this address that asks for TLS is told nothing, and why: an event says so."""
+        mark = self.events.mark
+        address = ("127.0.0.1", self.space.gateway_address.port)
+        with socket.create_connection(address, _DEADLINE, (source, 0)) as client:
+            client.sendall(SSL_REQUEST)
+            refused = self.events.wait_for(AddressRefused, since=mark)
+            client.setblocking(False)
+            try:
+                client.recv(1)
+            except BlockingIOError:
+                return bool(refused.answer == "silence" and refused.peer.startswith(f"{source}:"))
+        return False
+
+    def call(self, method: str, path: str, body: Any = None, *, status: int) -> Any:
+        """What the API answers, which must be with this status."""
+        headers = {"Authorization": f"Bearer {self.space.api_key}", "Accept": ACCEPT}
+        with httpx.Client(base_url=self.space.api_url, headers=headers, timeout=_DEADLINE, trust_env=False) as client:
+            answer = client.request(method, path, json=body)
+        assert answer.status_code == status, answer.text
+        return answer.json() if answer.content else None
+
+    def endpoint(self, rest: str = "") -> str:
+        """The path of the add-on's mutual-TLS endpoint, or of something below it."""
+        return f"/postgres/v0/databases/{self.space.addon}/tls-endpoint{rest}"
+
+    def authorize(self, cidr: str) -> str:
+        """Adds a rule, and waits until it acts. Returns its id."""
+        body = {"cidr": cidr, "description": "of a test"}
+        made = self.call("POST", self.endpoint("/ip-rules"), body, status=201)
+        rule = self.endpoint(f"/ip-rules/{made['id']}")
+        until(lambda: bool(self.call("GET", rule, status=200)["status"] == "Authorized"))
+        return str(made["id"])
 
 
 @contextmanager

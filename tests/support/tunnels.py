@@ -22,6 +22,7 @@ from mtlskit.config.values import (
     UnixAddress,
 )
 from mtlskit.control.places import Place
+from mtlskit.proxy.addon import AddonLookup
 from mtlskit.proxy.run import Proxy, run_proxy
 from mtlskit.telemetry import Event
 from mtlskit.wire.postgres.messages import ErrorFields, Message, parse_error_fields, startup_message
@@ -88,12 +89,15 @@ async def running_proxy(
     *tunnels: TunnelConfig,
     ready_path: Path | None = None,
     control: Place | None = None,
+    lookup: AddonLookup | None = None,
     look_every: float = float("inf"),
+    events: EventLog | None = None,
 ) -> AsyncIterator[Running]:
     """Run these tunnels until the block ends. Without `look_every`, files that change are read when a test says so."""
-    events = EventLog()
+    events = EventLog() if events is None else events
     async with trio.open_nursery() as nursery:
         more: dict[str, Any] = {"ready_path": ready_path, "control": control, "look_every": look_every}
+        more["lookup"] = lookup
         run = partial(run_proxy, ProxyConfig(tunnels), emit=events, **more)
         proxy: Proxy = await nursery.start(run)
         yield Running(proxy, events)

@@ -1,5 +1,6 @@
 """What the proxy tells: tunnels that come and go, sessions that begin and end, clients and upstreams that fail."""
 
+from mtlskit.proxy.events.addons import AddonChanged, AddonFound, AddonKept, AddonRecovered
 from mtlskit.proxy.events.bases import described
 from mtlskit.proxy.events.sessions import (
     CancelFailed,
@@ -38,6 +39,10 @@ from mtlskit.proxy.events.tunnels import (
 )
 
 __all__ = [
+    "AddonChanged",
+    "AddonFound",
+    "AddonKept",
+    "AddonRecovered",
     "CancelFailed",
     "CancelForwarded",
     "ClientLeft",

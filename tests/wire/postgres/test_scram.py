@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from mtlskit.pki.authority import Authority
 from mtlskit.pki.keys import KeyType
-from mtlskit.sandbox.scram import (
+from mtlskit.wire.postgres.scram import (
     MAX_ITERATIONS,
+    Challenge,
     ScramClient,
     ScramError,
+    ScramExchange,
     ScramKeys,
     ScramServer,
     check_client_first,
@@ -100,6 +102,16 @@ def test_a_client_that_saw_no_offer_is_told_that_there_was_one() -> None:
     assert "removed" in caught.value.detail
 
 
+def test_an_exchange_says_what_it_could_have_bound_to() -> None:
+    assert ScramExchange(able=True).first().startswith(b"y,,")
+    assert ScramExchange().first().startswith(b"n,,")
+    exchange = ScramExchange(able=True, nonce="abc")
+    server = ScramServer(ScramKeys.derive("pw", SALT, FAST), plus=False, binding=None)
+    wanted = exchange.challenge(server.first(exchange.first()))
+    assert wanted == Challenge(SALT, FAST)
+    exchange.verify(server.final(exchange.prove(ScramKeys.derive("pw", wanted.salt, wanted.iterations))))
+
+
 def test_the_same_client_is_welcome_where_there_was_none() -> None:
     server = ScramServer(ScramKeys.derive("pw", SALT, FAST), plus=False, binding=None, nonce="x")
     assert server.first(b"y,,n=,r=abc").startswith(b"r=abcx,")
@@ -177,6 +189,7 @@ def test_rubbish_never_raises_anything_else(first: bytes, final: bytes, plus: bo
         b"r=abcx,s=*,i=1",
         b"r=abcx,s=AAAA",
         b"e=other-error",
+        b"r=abcx,s=AAAA,i=1,x=" + b"a" * 5000,
     ],
 )
 def test_a_client_refuses_a_server_that_plays_false(message: bytes) -> None:

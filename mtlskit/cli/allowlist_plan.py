@@ -1,0 +1,297 @@
+"""`mtlskit allowlist plan` and `apply`: the rules become what the file says.
+
+A plan is made twice: once to be seen, and once again, while no other process of this host changes the same rules, to be
+carried out. If the two differ, what was seen is not what would be done, and nothing is done.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mtlskit.cli.allowlist_common import (
+    LockMeOutOption,
+    SourceOption,
+    TimeoutOption,
+    YesOption,
+    addresses_or_none,
+    my_address,
+    progress,
+    seconds_of,
+)
+from mtlskit.cli.allowlist_view import plain_applied, plain_plan, show_applied, show_plan
+from mtlskit.cli.asking import agreed
+from mtlskit.cli.chosen import ConfigOption, load
+from mtlskit.cli.heroku_api import run_with_heroku, settings_for
+from mtlskit.cli.options import JsonOption, LogOption, QuietOption, log_sink, wants_json
+from mtlskit.cli.render import line, print_json, reported
+from mtlskit.cli.usage import harmless
+
+if TYPE_CHECKING:
+    from mtlskit.allowlist.applied import Applied
+    from mtlskit.allowlist.owner import Owner
+    from mtlskit.allowlist.plan import Plan
+    from mtlskit.config.values import AllowlistConfig, ProxyConfig
+    from mtlskit.errors import AllowlistError
+    from mtlskit.heroku.client import Heroku
+    from mtlskit.telemetry import Emit
+
+__all__ = ["APPLY_EPILOG", "PLAN_EPILOG", "allowlists_called", "apply", "owner_of_list", "plan"]
+
+PLAN_EPILOG = """\b
+Examples:
+  mtlskit allowlist plan               every [allowlist.NAME] of ./mtlskit.toml
+  mtlskit allowlist plan offices --json
+
+\b
+Exit status:
+  0  nothing to do
+  1  it failed
+  2  wrong usage or configuration
+  3  there are changes"""
+
+APPLY_EPILOG = """\b
+Examples:
+  mtlskit allowlist apply                      shows the plan, and asks where rules would go
+  mtlskit allowlist apply offices --yes        for a script
+  mtlskit allowlist apply vendor --yes --plan 3f9a2c81d0e4
+
+Rules are added, waited for, and only then are old ones removed; those of other owners stay. A list that others publish
+(rules_from) is applied only after it was seen: by an answer on the terminal, or with the hash that `plan` has shown.
+
+\b
+Exit status:
+  0  done: everything is as the file says, and acts
+  1  it failed, or --timeout ended before that: what was done is told, and the next run goes on
+  2  wrong usage or configuration"""
+
+PruneOption = Annotated[
+    bool, typer.Option("--prune", help="Remove the rules of everybody else as well; they are shown first.")
+]
+GapOption = Annotated[
+    bool,
+    typer.Option("--allow-gap", help="Where all 60 rules are taken, remove first; some are locked out for a while."),
+]
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What the command line says."""
+
+    config: ProxyConfig
+    lists: Sequence[AllowlistConfig]
+    prune: bool
+    allow_gap: bool
+    lock_me_out: bool
+    source: str | None
+
+
+def plan(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", hidden=True)] = None,
+    prune: PruneOption = False,
+    allow_gap: GapOption = False,
+    lock_me_out: LockMeOutOption = False,
+    source: SourceOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what would have to change, and change nothing."""
+    with reported(as_json=as_json):
+        wish = _wish(config, names, prune, allow_gap, lock_me_out, source)
+        emit = log_sink("text", quiet=True, verbose=False)
+
+        async def work(heroku: Heroku) -> Plan:
+            return _together(await _plans(heroku, wish, emit))
+
+        found = run_with_heroku(wish.config, work, as_json=as_json)
+        if as_json:
+            print_json(plain_plan(found))
+        else:
+            show_plan(found)
+        if found.has_changes:
+            raise typer.Exit(3)
+
+
+def apply(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", hidden=True)] = None,
+    yes: YesOption = False,
+    seen: Annotated[
+        str | None,
+        typer.Option("--plan", metavar="HASH", show_default=False, help="Only if the plan is still the one shown."),
+    ] = None,
+    prune: PruneOption = False,
+    allow_gap: GapOption = False,
+    lock_me_out: LockMeOutOption = False,
+    timeout: TimeoutOption = "30m",
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Do not wait for rules to act; what is to go, goes with the next run.")
+    ] = False,
+    source: SourceOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    log: LogOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Make the rules what the file says: add, wait until they act, then remove what is not wanted any more."""
+    with reported(as_json=as_json or wants_json(log)):
+        emit = progress(log, quiet=quiet, as_json=as_json)
+        patience = None if no_wait else seconds_of(timeout)
+        wish = _wish(config, names, prune, allow_gap, lock_me_out, source)
+        settings = settings_for(wish.config, emit=emit, as_json=as_json)
+
+        async def look(heroku: Heroku) -> Plan:
+            return _together(await _plans(heroku, wish, emit))
+
+        found = run_with_heroku(wish.config, look, emit=emit, settings=settings, as_json=as_json)
+        if not as_json:
+            show_plan(found)
+        if not _agreed(found, seen, yes=yes, prune=prune):
+            line("nothing was changed")
+            raise typer.Exit(1)
+
+        async def work(heroku: Heroku) -> Applied:
+            return await _carry_out(heroku, wish, found, patience, emit, _again(names, wish, seen))
+
+        applied = run_with_heroku(wish.config, work, emit=emit, settings=settings, as_json=as_json)
+        if as_json:
+            print_json({"hash": found.hash, **plain_applied(applied)})
+        else:
+            show_applied(applied)
+
+
+def allowlists_called(config: ProxyConfig, names: Sequence[str]) -> list[AllowlistConfig]:
+    """The allowlists with these names, in the file's order; all of them for no names. Raises `ConfigError`."""
+    from difflib import get_close_matches
+
+    from mtlskit.errors import Code, ConfigError
+
+    known = {each.name: each for each in config.allowlists}
+    if not known:
+        raise ConfigError(
+            Code.CONFIG_MISSING_KEY,
+            f"{config.source}: there is no allowlist",
+            "add a table [allowlist.NAME] with addons and rules, or name an add-on: mtlskit allowlist add --help",
+        )
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name[:64], known, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(
+                Code.CONFIG_UNKNOWN_NAME,
+                f"{config.source}: there is no allowlist {harmless(name)}{meant}",
+                f"the allowlists are {', '.join(known)}",
+            )
+    return [each for each in config.allowlists if not names or each.name in names]
+
+
+def owner_of_list(config: AllowlistConfig) -> Owner:
+    """Whose tag its rules carry: the list's name, and the file's `owner` or this host's id. Raises `StoreError`."""
+    from mtlskit.allowlist.owner import Owner
+    from mtlskit.allowlist.state import host_id, state_folder
+
+    return Owner(config.name, config.owner_id or host_id(state_folder(os.environ)))
+
+
+def _wish(
+    config: object, names: list[str] | None, prune: bool, allow_gap: bool, lock_me_out: bool, source: str | None
+) -> _Wish:
+    from pathlib import Path
+
+    loaded = load(config if isinstance(config, Path) else None)
+    return _Wish(loaded, allowlists_called(loaded, names or []), prune, allow_gap, lock_me_out, source)
+
+
+async def _plans(heroku: Heroku, wish: _Wish, emit: Emit) -> list[Plan]:
+    """A plan for each list, of what is there now."""
+    from functools import partial
+
+    from mtlskit.allowlist.gather import gather
+    from mtlskit.allowlist.plan import Plan, plan_addon
+    from mtlskit.allowlist.wanted import wanted_of
+
+    addons = list(dict.fromkeys(addon for each in wish.lists for addon in each.addons))
+    gathered = await gather(heroku.data, heroku.platform, addons)
+    found = {name: each for each in gathered for name in (each.id, each.addon)}  # the file may name either
+    settings = wish.config.my_ip
+    if any(each.my_ip for each in wish.lists):
+        me = frozenset({await my_address(settings, wish.source)})
+    else:
+        me = await addresses_or_none(settings, wish.source) or frozenset()
+    plans = []
+    for each in wish.lists:
+        plan_one = partial(
+            plan_addon,
+            wanted=await wanted_of(each, heroku.platform, me=me, emit=emit),
+            owner=owner_of_list(each),
+            prune=wish.prune,
+            me=me or None,
+            lock_me_out=wish.lock_me_out,
+            allow_gap=wish.allow_gap,
+        )
+        named = dict.fromkeys(found[name] for name in each.addons)
+        plans.append(Plan(tuple(plan_one(addon.addon, addon.kind, found=addon.rules) for addon in named)))
+    return plans
+
+
+def _together(plans: Sequence[Plan]) -> Plan:
+    from mtlskit.allowlist.plan import Plan
+
+    return Plan(tuple(addon for each in plans for addon in each.addons))
+
+
+def _agreed(found: Plan, seen: str | None, *, yes: bool, prune: bool) -> bool:
+    """Whether it may be carried out. Raises `AllowlistError` (ALLOW_NOT_SEEN), `ConfigError` where nobody can say."""
+    if seen is not None and seen != found.hash:
+        raise _changed(found, harmless(seen))
+    removes = sum(len(each.remove) for each in found.addons)
+    if found.lists and found.has_changes and seen is None and yes:
+        from mtlskit.errors import AllowlistError, Code
+
+        raise AllowlistError(
+            Code.ALLOW_NOT_SEEN,
+            f"rules come from a list that others publish ({', '.join(found.lists)}), and nobody has seen this plan",
+            f"look at it (mtlskit allowlist plan), then apply just that: --yes --plan {found.hash}",
+        )
+    if yes or not (removes or found.lists) or not found.has_changes:
+        return True
+    whose = ", those of others among them" if prune else ""
+    return agreed(f"Apply this{f', and remove {removes} rules{whose}' if removes else ''}?")
+
+
+async def _carry_out(heroku: Heroku, wish: _Wish, seen: Plan, wait: float | None, emit: Emit, again: str) -> Applied:
+    """All lists at once, in the turns of their owners. Raises `AllowlistError`, `StoreError`."""
+    from contextlib import AsyncExitStack
+
+    from mtlskit.allowlist.apply import apply as carry_out
+    from mtlskit.allowlist.state import state_folder
+    from mtlskit.allowlist.turns import turn
+
+    state = state_folder(os.environ)
+    async with AsyncExitStack() as turns:
+        for owner in sorted({owner_of_list(each) for each in wish.lists}, key=str):  # always in one order
+            await turns.enter_async_context(turn(state, owner, wait=wait or 0.0, emit=emit))
+        found = _together(await _plans(heroku, wish, emit))
+        if found.hash != seen.hash:
+            raise _changed(found, seen.hash)
+        return await carry_out(heroku.data, found, wait=wait, emit=emit, again=again)
+
+
+def _changed(found: Plan, seen: str) -> AllowlistError:
+    from mtlskit.errors import AllowlistError, Code
+
+    now = f"it is {found.hash} now" if found.has_changes else "nothing is left to do"
+    return AllowlistError(
+        Code.ALLOW_NOT_SEEN,
+        f"the plan is not {seen} any more: {now}, because the rules or a list have changed; nothing was done",
+        "look at it again: mtlskit allowlist plan",
+    )
+
+
+def _again(names: list[str] | None, wish: _Wish, seen: str | None) -> str:
+    flags = [flag for flag, on in (("--prune", wish.prune), ("--allow-gap", wish.allow_gap)) if on]
+    listed = any(each.rules_from for each in wish.lists)
+    return " ".join(["mtlskit allowlist", "plan" if listed and seen else "apply", *(names or ()), *flags])

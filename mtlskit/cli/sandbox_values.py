@@ -1,0 +1,53 @@
+"""The values of `mtlskit sandbox`'s flags. What is wrong with one is told in our words, with the flag's name."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+
+from mtlskit.cli.usage import harmless
+from mtlskit.config.addresses import parse_listen
+from mtlskit.config.durations import parse_duration
+from mtlskit.config.values import TcpAddress
+from mtlskit.errors import Code, ConfigError
+
+__all__ = ["loopback_address", "number", "seconds", "tcp_address"]
+
+
+def tcp_address(flag: str, text: str) -> TcpAddress:
+    """Where to listen. Raises `ConfigError`."""
+    address = parse_listen(text, base=Path.cwd(), environ=os.environ)
+    if not isinstance(address, TcpAddress):
+        raise ConfigError(Code.USAGE, f"{flag} {text}: the sandbox listens on TCP only", "name HOST:PORT")
+    return address
+
+
+def loopback_address(flag: str, text: str) -> TcpAddress:
+    """Where this machine alone can come: the API hands out private keys in plain HTTP. Raises `ConfigError`."""
+    address = tcp_address(flag, text)
+    if address.host != "localhost" and not ip_address(address.host).is_loopback:
+        raise ConfigError(
+            Code.USAGE,
+            f"{flag} {text}: the API hands out keys in plain HTTP, so it listens on this machine only",
+            f"name a loopback address: {flag} 127.0.0.1:{address.port}",
+        )
+    return address
+
+
+def number(flag: str, text: str) -> float:
+    """A number. Raises `ConfigError`."""
+    try:
+        return float(text)
+    except ValueError as exc:
+        raise ConfigError(Code.USAGE, f"{flag} {harmless(text)}: must be a number", f"such as {flag} 1") from exc
+
+
+def seconds(flag: str, text: str) -> float:
+    """A duration, or none. Raises `ConfigError`."""
+    if text.strip() == "0":
+        return 0.0
+    try:
+        return parse_duration(text)
+    except ConfigError as exc:
+        raise ConfigError(exc.code, f"{flag}: {exc.sentence}", exc.hint) from exc

@@ -1,0 +1,59 @@
+"""What is said of a tunnel's door when it opens: who may come in, and what deserves attention about that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+
+from mtlskit.config.reach import is_this_machine_only
+from mtlskit.config.values import Login, Network, TunnelConfig, UnixAddress
+
+__all__ = ["door_warnings", "open_to"]
+
+_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("::ffff:127.0.0.0/104"))
+
+
+def door_warnings(config: TunnelConfig) -> tuple[str, ...]:
+    """What the operator should know; most often nothing."""
+    return tuple(filter(None, (_nobody_admitted(config), _lets_everybody_in(config))))
+
+
+def open_to(config: TunnelConfig) -> str:
+    """Who may come in."""
+    if isinstance(config.listen, UnixAddress) and not config.allow_users:
+        return "its owner"  # the mode of the socket has the first word
+    if config.allow_users:
+        return f"{', '.join(config.allow_users)} of {_listed(config.allow_clients) or 'this host'}"
+    here = _listed(network for network in config.allow_clients if network.is_loopback)
+    elsewhere = _listed(network for network in config.allow_clients if not network.is_loopback)
+    users = f"every user of {here or 'this host'}" if here or not elsewhere else ""
+    return " and ".join(filter(None, (users, f"clients of {elsewhere}" if elsewhere else "")))
+
+
+def _listed(networks: Iterable[Network]) -> str:
+    return ", ".join(str(network) for network in networks)
+
+
+def _nobody_admitted(config: TunnelConfig) -> str:
+    """What is wrong where a listener on loopback has an `allow_clients` without loopback."""
+    listen, admitted = config.listen, config.allow_clients
+    if not admitted or isinstance(listen, UnixAddress) or not is_this_machine_only(listen):
+        return ""
+    if any(ours.overlaps(theirs) for ours in _LOOPBACK for theirs in admitted if ours.version == theirs.version):
+        return ""
+    return (
+        f"allow_clients admits nobody: {_listed(admitted)} cannot reach {listen.host}, where only this host's own"
+        ' clients are; listen on an address of this host\'s network, or add "127.0.0.0/8"'
+    )
+
+
+def _lets_everybody_in(config: TunnelConfig) -> str:
+    """What has to be known of a door behind which the proxy logs in itself."""
+    if config.login is not Login.HEROKU or config.allow_users:
+        return ""
+    if isinstance(config.listen, UnixAddress):
+        return ""  # its mode admits its owner only
+    return (
+        f'login = "heroku": whoever may use this door ({open_to(config)}) is let into the database without a password;'
+        " allow_users names who may"
+    )
