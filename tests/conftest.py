@@ -2,7 +2,7 @@
 
 ``--pg-majors=15,17,18`` names the PostgreSQL versions: a test that takes `each_postgres` runs once for each, one that
 takes `postgres` runs on the newest. ``--without-services`` leaves out every test that needs a real server or client,
-for machines that cannot have them; CI never uses it. ``--long`` makes the heavy tests of tests/e2e ten times as heavy:
+for machines that cannot have them; CI never uses it. ``--live`` lets tests/contract ask Heroku as well. ``--long`` makes the heavy tests of tests/e2e ten times as heavy:
 the fixture `times`. Nothing is skipped: what cannot be had fails and says what to install.
 
 `tests.services` is imported inside the fixtures, so that a run of unit tests does not pay for it.
@@ -47,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave out the tests that need real servers or clients (never in CI)",
     )
+    group.addoption("--live", action="store_true", help="tests/contract: ask Heroku too, about MTLSKIT_TEST_LIVE_ADDON")
     group.addoption("--long", action="store_true", help="the heavy tests in full: e2e ten times as heavy, more kills")
 
 

@@ -11,7 +11,7 @@ from mtlskit.errors import Code, ConfigError, MtlskitError
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "reference" / "errors.md").read_text()
-SECTION = re.compile(r"^### (MTLS-[A-Z]+-\d{3}) ([A-Z_]+)\n\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
+SECTION = re.compile(r"^### (MTLS-[A-Z]+-\d{3}) ([A-Z0-9_]+)\n\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def test_every_code_has_its_section_in_the_order_of_the_enum() -> None:

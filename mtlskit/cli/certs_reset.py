@@ -112,7 +112,7 @@ def _plan(config: ProxyConfig, identity: IdentityConfig, wanted: Wanted, door: H
 
     target, now = stored_target(config, identity), datetime.now(UTC)
     if wanted.reset:
-        return f"do this: {_what_restarts(identity, door)}"
+        return f"reset the credential, and take the new one; {_what_restarts(identity, door)}"
     current = current_of(target)
     if current is None or not current.facts.followed:
         return due.plan_of(target, wanted, now)
@@ -135,7 +135,7 @@ def _what_restarts(identity: IdentityConfig, door: HerokuDoor) -> str:
     issuer = HerokuAddonIssuer(identity.issuer.addon or "", door.opened)
     apps = _run(issuer.apps)
     dynos = f"the dynos of {'app' if len(apps) == 1 else 'the apps'} {', '.join(apps)}"
-    return f"the credential of {identity.issuer.addon} is reset: the old one ends, and {dynos} restart"
+    return f"a reset of {identity.issuer.addon} ends the credential that it has, and restarts {dynos}"
 
 
 def _run(work: Callable[[], Awaitable[T]]) -> T:

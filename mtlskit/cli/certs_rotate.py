@@ -97,7 +97,8 @@ def rotate(
         door = HerokuDoor(loaded, emit)
         found = _wanted_ones(loaded, names or [], due=due)
         # A reset is waited for: meanwhile the old credential may be of no use any more.
-        wanted = wanted_of("due" if due else "asked for", wait or reset, timeout, prove=not no_prove, fresh=fresh)
+        reason = "due" if due else "a reset is asked for" if reset else "asked for"
+        wanted = wanted_of(reason, wait or reset, timeout, prove=not no_prove, fresh=fresh)
         wanted = replace(wanted, only_if_due=due, by_name=bool(names) and not reset, reset=reset)
         if names and not reset:
             refuse_credentials(loaded, found)

@@ -106,6 +106,10 @@ def sandbox(
             help="How many Postgres add-ons the API tells of. Default: 1.",
         ),
     ] = "1",
+    bare: Annotated[
+        bool,
+        typer.Option("--bare", help="A new one is as Heroku hands a database out: mutual TLS off, and nobody let in."),
+    ] = False,
     log: LogOption = "text",
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -137,6 +141,7 @@ def sandbox(
                 latency=seconds("--latency", latency),
                 faults=tuple(fault or ()),
                 addons=whole_number("--addons", addons),
+                bare=bare,
             ),
         )
         raise_descriptor_limit()

@@ -15,8 +15,8 @@ import trio
 from mtlskit.config.values import TcpAddress
 from mtlskit.errors import Code, SandboxError
 from mtlskit.sandbox.folder import SpaceFolder
-from mtlskit.sandbox.scram import ScramKeys
 from mtlskit.sandbox.server_url import ServerUrl, gateway_url, parse_server_url, socket_url
+from mtlskit.wire.postgres.scram import ScramKeys
 
 __all__ = ["Account", "OwnAccount"]
 

@@ -27,8 +27,8 @@ from mtlskit.pki.profiles import Profile
 from mtlskit.pki.requests import Usage, Wishes, alternative_name, make_request
 from mtlskit.sandbox.folder import write_private
 from mtlskit.sandbox.gateway import ALPN, ServerTls
-from mtlskit.sandbox.scram import server_end_point
 from mtlskit.store.authority_folder import AuthorityFolder, Signed
+from mtlskit.wire.postgres.scram import server_end_point
 
 __all__ = ["ClientIdentity", "SpacePki"]
 

@@ -43,12 +43,12 @@ from mtlskit.sandbox.events import (
 )
 from mtlskit.sandbox.forward import forward
 from mtlskit.sandbox.gateway_login import ClientGoneError, Login, LoginRefusedError, scram_failure
-from mtlskit.sandbox.scram import ScramError
 from mtlskit.sandbox.strangers import Admit, Strangers, everybody
 from mtlskit.sandbox.tls import READ_SIZE, TlsStream, close_politely
 from mtlskit.sandbox.upstream import Upstream, open_upstream
 from mtlskit.telemetry import Emit, silent
 from mtlskit.wire.postgres.messages import error_response
+from mtlskit.wire.postgres.scram import ScramError
 from mtlskit.wire.postgres.startup import CancelRequested, EncryptionRequested, StartupReader, StartupReceived
 
 __all__ = ["ALPN", "ANY_PORT", "Gateway", "GatewayConfig", "ServerTls", "tcp_address"]

@@ -22,15 +22,6 @@ from typing import Final
 import trio
 
 from mtlskit.errors import Code, UpstreamLost, UpstreamProtocolError
-from mtlskit.sandbox.scram import (
-    SCRAM,
-    SCRAM_PLUS,
-    ScramClient,
-    ScramError,
-    ScramKeys,
-    ScramServer,
-    check_client_first,
-)
 from mtlskit.sandbox.tls import READ_SIZE
 from mtlskit.wire.postgres.login import ChannelBinding, MechanismsOffered, ServerLogin, VersionNegotiated
 from mtlskit.wire.postgres.messages import (
@@ -42,6 +33,15 @@ from mtlskit.wire.postgres.messages import (
     parse_sasl_initial_response,
     parse_sasl_response,
     take_client_message,
+)
+from mtlskit.wire.postgres.scram import (
+    SCRAM,
+    SCRAM_PLUS,
+    ScramClient,
+    ScramError,
+    ScramKeys,
+    ScramServer,
+    check_client_first,
 )
 
 __all__ = ["ClientGoneError", "Login", "LoginRefusedError", "scram_failure"]

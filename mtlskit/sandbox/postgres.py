@@ -38,9 +38,9 @@ import trio
 
 from mtlskit.errors import Code, SandboxError
 from mtlskit.sandbox.events import PostgresStarted, PostgresStopped
-from mtlskit.sandbox.scram import ScramKeys
 from mtlskit.sandbox.software import OrdinaryUser, find_software, ordinary_user, place_software
 from mtlskit.telemetry import Emit, silent
+from mtlskit.wire.postgres.scram import ScramKeys
 
 __all__ = ["SUPERUSER", "PostgresAccount", "PostgresServer", "run_postgres"]
 

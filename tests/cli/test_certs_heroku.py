@@ -155,14 +155,14 @@ def test_by_its_name_it_is_refused(run: Run, far: FarHeroku, monkeypatch: pytest
 def test_a_reset_names_the_apps_and_needs_a_yes(run: Run, far: FarHeroku, tmp_path: Path) -> None:
     outcome(run("issue", "events", "--json"))
     before = far.credential
-    refused(run(*RESET), 2, "MTLS-ROT-011", "the dynos of app sandbox restart", "--yes")
+    refused(run(*RESET), 2, "MTLS-ROT-011", "restarts the dynos of app sandbox", "--yes")
     result = run(*RESET, "--dry-run", "--yes")
     assert result.exit_code == 3
-    assert "the dynos of app sandbox restart" in result.stdout
+    assert "restarts the dynos of app sandbox" in result.stdout
     assert far.credential == before
     result = run(*RESET, "--yes", "--json")
     assert outcome(result)["old_serial"] == before
-    assert "warning: events: the credential of kafka-sandbox-12345 is reset" in result.stderr
+    assert "warning: events: a reset of kafka-sandbox-12345 ends the credential" in result.stderr
     assert serial(tmp_path, "events") == far.credential != before
     assert len(far.hooks.revoked) == 1
 
@@ -220,7 +220,7 @@ def test_a_person_is_asked(run: Run, far: FarHeroku, answer: bytes, status: int)
         os.close(master)
         os.close(terminal)
     assert done.returncode == status, done.stderr
-    assert done.stderr.index("the dynos of app sandbox restart") < done.stderr.index("Reset the credential?")
+    assert done.stderr.index("restarts the dynos of app sandbox") < done.stderr.index("Reset the credential?")
     assert (far.credential == before) is bool(status)
     assert not status or done.stdout.endswith("nothing was reset\n")
 

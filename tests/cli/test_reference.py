@@ -55,5 +55,5 @@ def test_the_page_tells_of_every_option_without_a_command() -> None:
 
 
 def test_the_page_has_a_section_for_every_command() -> None:
-    sections = re.findall(r"^## `mtlskit ([\w ]+)`$", PAGE, re.MULTILINE)
+    sections = re.findall(r"^## `mtlskit ([\w -]+)`$", PAGE, re.MULTILINE)
     assert sorted(sections) == sorted(COMMANDS)

@@ -24,15 +24,9 @@ _PAUSE = 20.0
 """Seconds between two looks at Heroku."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Define ``--live``. Name this folder on the command line to have it."""
-    help = "ask Heroku too, about the add-on in MTLSKIT_TEST_LIVE_ADDON"  # noqa: A001 - pytest's word
-    parser.getgroup("mtlskit").addoption("--live", action="store_true", help=help)
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Without ``--live`` there is no live case."""
-    live = metafunc.config.getoption("--live", default=False)
+    live = metafunc.config.getoption("--live")
     for name in _TARGETS:
         if name in metafunc.fixturenames:
             wanted = live and (name == "remote" or (name == "cluster" and "MTLSKIT_TEST_LIVE_KAFKA" in os.environ))

@@ -114,6 +114,16 @@ async def test_several_proxies(place: Place) -> None:
         assert await proxies.sessions(CERT, OLD, expected=True) == 3
 
 
+async def test_clients_without_a_certificate_yet_hold_nothing_up(place: Place) -> None:
+    """They get the one that is served by then. Those of a proxy that tells no more may have an old one."""
+    told = tunnel(sessions_by_serial={NEW: 3}, sessions=5, undecided=2)
+    async with running(place, FakeProxy([told])) as proxies:
+        assert await proxies.sessions(CERT, NEW, expected=True, others=True) == 0
+    del told["undecided"]
+    async with running(place, FakeProxy([told])) as proxies:
+        assert await proxies.sessions(CERT, NEW, expected=True, others=True) == 2
+
+
 async def test_a_folder_that_is_spelled_in_another_way(place: Place, tmp_path: Path) -> None:
     real = tmp_path / "data" / "reporting"
     (real / "versions" / "0001").mkdir(parents=True)

@@ -19,7 +19,6 @@ from mtlskit.net.listen import open_listeners
 from mtlskit.sandbox.credentials import SpacePki
 from mtlskit.sandbox.events import ChannelBindingVerified, ClientRefused, UpstreamFailed
 from mtlskit.sandbox.gateway import ALPN, ANY_PORT, Gateway, GatewayConfig
-from mtlskit.sandbox.scram import SCRAM, SCRAM_PLUS, ScramClient, ScramKeys, ScramServer
 from mtlskit.sandbox.tls import TlsStream
 from mtlskit.sandbox.upstream import Upstream
 from mtlskit.telemetry import Event
@@ -37,6 +36,7 @@ from mtlskit.wire.postgres.messages import (
     parse_error_fields,
     startup_message,
 )
+from mtlskit.wire.postgres.scram import SCRAM, SCRAM_PLUS, ScramClient, ScramKeys, ScramServer
 
 STARTUP = startup_message({"user": "alice", "database": "db"})
 READY = frame(b"Z", b"I")

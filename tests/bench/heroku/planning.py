@@ -6,12 +6,10 @@ Heroku's own pace and as far away as Heroku is.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.bench.book import Book, Figure
 from tests.bench.contenders import MTLSKIT
 from tests.bench.heroku.size import Size
-from tests.bench.heroku.space import allowlist, home, running, typed
+from tests.bench.heroku.space import HERE, allowlist, home, postgres_addons, running, typed
 from tests.support.sandbox_command import Sandbox
 
 __all__ = ["CHANGES", "CPU", "SAME", "measure"]
@@ -19,8 +17,6 @@ __all__ = ["CHANGES", "CPU", "SAME", "measure"]
 SAME = Figure("plan", "nothing to do", "s")
 CHANGES = Figure("plan", "half of the rules change", "s")
 CPU = Figure("plan", "nothing to do, CPU", "s")
-_HERE = "127.0.0.1/32"
-"""The rule that every add-on of a sandbox has from the start."""
 _AT_ONCE = "100000"
 
 
@@ -41,9 +37,9 @@ def measure(size: Size, book: Book) -> None:
 
 
 def _fill(sandbox: Sandbox, size: Size) -> None:
-    names = [name for name in sandbox.addons() if name != sandbox.kafka]
+    names = postgres_addons(sandbox)
     offices = [f"203.0.113.{n}/32" for n in range(1, size.plan_rules)]
     others = [f"198.51.100.{n}/32" for n in range(len(offices) // 2)]
-    allowlist(sandbox.folder / "same.toml", names, [_HERE, *offices])
-    allowlist(sandbox.folder / "half.toml", names, [_HERE, *others, *offices[len(others) :]])
+    allowlist(sandbox.folder / "same.toml", names, [HERE, *offices])
+    allowlist(sandbox.folder / "half.toml", names, [HERE, *others, *offices[len(others) :]])
     typed(("allowlist", "apply", "--config", "same.toml", "--yes"), sandbox.folder, sandbox.environment)

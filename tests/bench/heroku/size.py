@@ -26,6 +26,4 @@ class Size:
 
 
 FULL = Size()
-TINY = Size(
-    rounds=1, latency=0.01, plan_addons=2, plan_rules=3, apply_addons=2, apply_rules=2, rule=0.2, slow_rule=1.0
-)
+TINY = Size(rounds=1, latency=0.01, plan_addons=2, plan_rules=3, apply_addons=2, apply_rules=2, rule=0.2, slow_rule=1.0)

@@ -17,7 +17,10 @@ from tests.services.places import scratch_folder
 from tests.support.command_process import CommandProcess, clean_environment
 from tests.support.sandbox_command import READY, Sandbox
 
-__all__ = ["Took", "allowlist", "home", "running", "typed"]
+__all__ = ["HERE", "Took", "allowlist", "home", "postgres_addons", "running", "typed"]
+
+HERE = "127.0.0.1/32"
+"""Every add-on of a sandbox has a rule for it from the start."""
 
 _DEADLINE = 900.0
 """Seconds; a safety net: the rules of twenty add-ons take a minute or two to make."""
@@ -66,6 +69,11 @@ def typed(words: Sequence[str], folder: Path, environment: dict[str, str], *, st
         said = f"{done.stdout}{done.stderr}"[-2000:]
         raise BenchError(f"mtlskit {' '.join(words)} ended with {done.returncode}, not {status}:\n{said}")
     return took
+
+
+def postgres_addons(sandbox: Sandbox) -> list[str]:
+    """Those with rules."""
+    return [name for name in sandbox.addons() if name != sandbox.kafka]
 
 
 def _cpu() -> float:
