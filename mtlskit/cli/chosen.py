@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -107,7 +106,7 @@ class HerokuDoor:
         """Both APIs, for as long as the block lasts. Raises `ConfigError`, and `HerokuError` for what is asked."""
         import trio
 
-        from mtlskit.cli.heroku_api import _second_factor
+        from mtlskit.cli.heroku_api import second_factor
         from mtlskit.errors import Code, HerokuError
         from mtlskit.heroku.client import open_heroku
 
@@ -116,9 +115,8 @@ class HerokuDoor:
         settings = self._settings
         if settings is None:
             raise ValueError("prepare() has found settings, or raised")
-        asks = _second_factor() if sys.stdin.isatty() and sys.stderr.isatty() else None
         try:
-            async with open_heroku(settings, two_factor=asks, emit=self._emit) as heroku:
+            async with open_heroku(settings, two_factor=second_factor(), emit=self._emit) as heroku:
                 yield heroku
         except HerokuError as exc:
             if exc.code is Code.API_TOKEN_REFUSED:

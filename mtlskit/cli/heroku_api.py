@@ -207,7 +207,6 @@ def second_factor() -> TwoFactor | None:
     return _ask_for_code if sys.stdin.isatty() and sys.stderr.isatty() else None
 
 
-_second_factor = second_factor  # the name by which `chosen` still calls it
 
 
 async def _ask_for_code() -> str | None:

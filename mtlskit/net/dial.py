@@ -231,8 +231,8 @@ class _Progress:
         return UpstreamTimeout(
             Code.TLS_TIMEOUT,
             f"{self.where} did not {self.stage} within {seconds:.3g} s",
-            "connections are accepted and not answered: look whether this host's external IP is on the allowlist (mtlskit"
-            " my-ip, mtlskit allowlist list), then at the server's load and log",
+            "connections are accepted and not answered: look whether this host's external IP is on the allowlist"
+            " (mtlskit my-ip, mtlskit allowlist list), then at the server's load and log",
         )
 
 

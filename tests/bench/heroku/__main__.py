@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.bench.book import Book
 from tests.bench.contenders import MTLSKIT
 from tests.bench.heroku import applying, planning, starting
 from tests.bench.heroku.size import FULL, Size
-from tests.bench.machine import about
+from tests.bench.machine import about, sources
 from tests.bench.report import as_json
 
 LOADS: Mapping[str, Callable[[Size, Book], None]] = {
@@ -26,32 +26,34 @@ LOADS: Mapping[str, Callable[[Size, Book], None]] = {
 """What can be measured."""
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None, *, size: Size = FULL) -> None:
     """Parse the options, measure, print."""
-    options = _parser().parse_args()
-    size = replace(FULL, rounds=options.rounds)
-    facts = {**about(()), "rounds": size.rounds, "latency of the API": f"{size.latency * 1000:g} ms"}
+    options = _parser().parse_args(words)
+    size = replace(size, rounds=options.rounds or size.rounds)
+    facts = {**about(()), "rounds": size.rounds, "latency": f"{size.latency * 1000:g} ms"}
     book = Book()
     for name in options.only or LOADS:
         print(time.strftime("%H:%M:%S"), name, file=sys.stderr, flush=True)
         LOADS[name](size, book)
     facts["load_after"] = round(os.getloadavg()[0], 2)
-    print("\n".join(f"{name}: {value}" for name, value in facts.items()), table(book), sep="\n\n")
+    if facts["sources"] != sources():
+        book.note("mtlskit's files were changed while it was measured: the figures are of no one version")
+    print("\n".join(f"{name}: {value}" for name, value in facts.items() if value))
+    print(table(book), *book.notes, sep="\n\n")
     if options.json is not None:
         options.json.write_text(json.dumps(as_json(book, (), facts), indent=2) + "\n", encoding="utf-8")
 
 
 def table(book: Book) -> str:
     """A line for each figure."""
-    rows = [("", "median", "min", "max", "")]
+    rows = [("", ("median", "min", "max"), "")]
     for figure in book.figures:
-        spread = book.spread(figure, MTLSKIT)
-        if spread is not None:
-            values = (_short(value) for value in (spread.median, spread.least, spread.most))
-            rows.append((f"{figure.load}: {figure.case}", *values, figure.unit))
-    wide = max(len(row[0]) for row in rows)
+        if (spread := book.spread(figure, MTLSKIT)) is not None:
+            values = (_short(spread.median), _short(spread.least), _short(spread.most))
+            rows.append((f"{figure.load}: {figure.case}", values, figure.unit))
+    wide = max(len(what) for what, _, _ in rows)
     return "\n".join(
-        f"{what:{wide}}  {'  '.join(f'{cell:>7}' for cell in cells)}  {unit}".rstrip() for what, *cells, unit in rows
+        f"{what:{wide}}  {'  '.join(f'{value:>7}' for value in values)}  {unit}".rstrip() for what, values, unit in rows
     )
 
 
@@ -62,7 +64,7 @@ def _short(value: float) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.heroku", description=__doc__)
     parser.add_argument("--only", type=_loads, metavar="LOAD,…", help=f"of {', '.join(LOADS)} (default: all)")
-    parser.add_argument("--rounds", type=_positive, default=FULL.rounds, metavar="N", help="of each (default: 5)")
+    parser.add_argument("--rounds", type=_positive, metavar="N", help="of each (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     return parser
 

@@ -34,8 +34,8 @@ def _case(words: str) -> Case:
     return Case(
         Figure("apply", words, "s"),
         Figure("apply", f"{words}: more than the slowest rule", "s"),
-        Figure("apply", f"{words}: of the slowest rule", "×"),
-        Figure("apply", f"{words}: of the sum of all rules", "×"),
+        Figure("apply", f"{words}: of the slowest rule", "ratio"),
+        Figure("apply", f"{words}: of the sum of all rules", "ratio"),
     )
 
 
@@ -54,7 +54,8 @@ def measure(size: Size, book: Book) -> None:
     with home() as folder, running(folder, *flags) as sandbox:
         addons = postgres_addons(sandbox)
         for turn in range(size.rounds):
-            ranges = [f"{{}}.{n}/32" for n in range(turn * size.apply_rules, (turn + 1) * size.apply_rules)]
+            places = range(turn * size.apply_rules, (turn + 1) * size.apply_rules)
+            ranges = [f"{{}}.{place % 250}/32" for place in places]
             _write(sandbox, "all", addons, [each.format("203.0.113") for each in ranges])
             book.add(ADDING, MTLSKIT, turn, _apply(sandbox, "all", "--no-wait"))
             _empty(sandbox, addons)
