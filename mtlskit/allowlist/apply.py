@@ -163,7 +163,7 @@ class _Worker:
                 authorizing=waiting,
                 rules=len(self.goal.wanted),
                 elapsed=elapsed,
-                next_poll=pause,
+                next_look=pause,
             )
         )
         await trio.sleep(pause)

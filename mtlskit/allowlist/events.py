@@ -71,14 +71,15 @@ class RulesAuthorizing(_OfAddon):
     rules: int
     elapsed: float
     """Seconds."""
-    next_poll: float
+    next_look: float
     """Seconds."""
 
+    def state(self) -> str:
+        """Without the times."""
+        return f"{self.addon}: {self.authorizing} of {self.rules} rules authorizing"
+
     def sentence(self) -> str:
-        return (
-            f"{self.addon}: {self.authorizing} of {self.rules} rules authorizing, {_span(self.elapsed)} so far; "
-            f"looking again in {_span(self.next_poll)}"
-        )
+        return f"{self.state()}, {_span(self.elapsed)} so far; looking again in {_span(self.next_look)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +90,16 @@ class RulesActing(_OfAddon):
     elapsed: float
     """Seconds."""
 
+    @property
+    def next_look(self) -> None:
+        """There is none."""
+
+    def state(self) -> str:
+        """Without the times."""
+        return f"{self.addon}: all {self.rules} rules act"
+
     def sentence(self) -> str:
-        return f"{self.addon}: all {self.rules} rules act, after {_span(self.elapsed)}"
+        return f"{self.state()}, after {_span(self.elapsed)}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -272,7 +272,7 @@ class _Kept:
         pause = next(self._pauses)
         self._awaited = True
         elapsed = trio.current_time() - self._since
-        self.tools.emit(RulesAuthorizing(addon=self.addon, authorizing=1, rules=1, elapsed=elapsed, next_poll=pause))
+        self.tools.emit(RulesAuthorizing(addon=self.addon, authorizing=1, rules=1, elapsed=elapsed, next_look=pause))
         return pause
 
     def _tell(self, kind: type[RuleAdded | RuleRemoved], rule: IpRule) -> None:

@@ -17,8 +17,8 @@ from mtlskit.cli.allowlist_common import (
     my_address,
     my_ip_of,
     parse_ranges,
-    progress,
     seconds_of,
+    shown,
 )
 from mtlskit.cli.allowlist_view import plain_applied, show_applied
 from mtlskit.cli.asking import agreed
@@ -82,6 +82,8 @@ def add(
 ) -> None:
     """Let ranges of addresses in, at every add-on that is named."""
     with reported(as_json=as_json or wants_json(log)):
+        from functools import partial
+
         from mtlskit.allowlist.gather import gather
         from mtlskit.allowlist.owner import NOBODY
         from mtlskit.allowlist.plan import Wanted
@@ -90,7 +92,7 @@ def add(
 
         if not ranges and not mine:
             raise ConfigError(Code.USAGE, "no range is named", "add one: CIDR, or --my-ip for this host's own address")
-        emit = progress(log, quiet=quiet, as_json=as_json)
+        show = shown(log, quiet=quiet)
         patience = seconds_of(timeout) if wait else None
         named = parse_ranges(ranges or (), wide_ok=wide)
         told = _checked(description)
@@ -104,9 +106,10 @@ def add(
             own = [IPv4Network(await my_address(my_ip_of(loaded), source))] if mine else []
             wanted = [Wanted(cidr, told, "flag") for cidr in dict.fromkeys((*named, *own))]
             go_on = f"{again('add', addons, [want.cidr for want in wanted])} --wait"
-            return await add_rules(heroku.data, found, wanted, owner=NOBODY, wait=patience, emit=emit, again=go_on)
+            add_all = partial(add_rules, heroku.data, found, wanted, owner=NOBODY, wait=patience)
+            return await show.during(partial(add_all, emit=show.emit, again=go_on))
 
-        _tell(run_with_heroku(loaded, work, emit=emit, as_json=as_json), as_json=as_json)
+        _tell(run_with_heroku(loaded, work, emit=show.emit, as_json=as_json), as_json=as_json)
 
 
 def remove(
@@ -126,11 +129,11 @@ def remove(
         from mtlskit.allowlist.owner import NOBODY
         from mtlskit.allowlist.several import removal, remove_rules
 
-        emit = progress(log, quiet=quiet, as_json=as_json)
+        show = shown(log, quiet=quiet)
         named = parse_ranges(ranges, any_ok=True)
         loaded = config_for(config, named=bool(addon), as_json=as_json)
         addons = addons_of(loaded, named=addon)
-        settings = settings_for(loaded, emit=emit, as_json=as_json)
+        settings = settings_for(loaded, emit=show.emit, as_json=as_json)
 
         async def look(heroku: Heroku) -> tuple[tuple[Found, ...], frozenset[IPv4Address] | None]:
             found = await gather(heroku.data, heroku.platform, addons)
@@ -138,7 +141,7 @@ def remove(
             removal(found, named, owner=NOBODY, me=me, lock_me_out=lock_me_out)
             return found, me
 
-        found, me = run_with_heroku(loaded, look, emit=emit, settings=settings, as_json=as_json)
+        found, me = run_with_heroku(loaded, look, emit=show.emit, settings=settings, as_json=as_json)
         if not yes and not agreed(_question(found, named)):
             line("nothing was removed")
             raise typer.Exit(1)
@@ -151,11 +154,11 @@ def remove(
                 owner=NOBODY,
                 me=me,
                 lock_me_out=lock_me_out,
-                emit=emit,
+                emit=show.emit,
                 again=f"{again('remove', addons, named)} --yes",
             )
 
-        _tell(run_with_heroku(loaded, work, emit=emit, settings=settings, as_json=as_json), as_json=as_json)
+        _tell(run_with_heroku(loaded, work, emit=show.emit, settings=settings, as_json=as_json), as_json=as_json)
 
 
 def _question(found: Sequence[Found], named: Sequence[IPv4Network]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,19 +14,23 @@ from mtlskit.cli.usage import harmless
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network
 
+    from mtlskit.cli.waiting import Progress
     from mtlskit.config.values import MyIpConfig, ProxyConfig
     from mtlskit.telemetry import Emit
 
+_T = TypeVar("_T")
+
 __all__ = [
     "LockMeOutOption",
+    "Shown",
     "SourceOption",
     "TimeoutOption",
     "YesOption",
     "addresses_or_none",
     "my_address",
     "parse_ranges",
-    "progress",
     "seconds_of",
+    "shown",
 ]
 
 LockMeOutOption = Annotated[
@@ -46,21 +51,36 @@ SourceOption = Annotated[
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-def progress(log: str, *, quiet: bool, as_json: bool) -> Emit:
-    """The log of a change. How it ends is told by the command itself."""
+@dataclass(frozen=True)
+class Shown:
+    """How a change is shown while it goes on."""
+
+    emit: Emit
+    progress: Progress | None
+    """None: there is only the log."""
+
+    async def during(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """The result of `work`."""
+        return await work() if self.progress is None else await self.progress.during(work)
+
+
+def shown(log: str, *, quiet: bool) -> Shown:
+    """What is told of a change while it goes on. How it ends is told by the command itself."""
     from mtlskit.allowlist.events import AddonFailed, RuleAdded, RuleRemoved
     from mtlskit.cli.options import log_sink, wants_json
-    from mtlskit.telemetry import Event
+    from mtlskit.cli.waiting import Progress
+    from mtlskit.telemetry import Event, Level
 
     sink = log_sink(log, quiet=quiet, verbose=False)
-    if wants_json(log):
-        return sink
+    if quiet or wants_json(log):
+        return Shown(sink, None)
+    progress = Progress(level=Level.INFO)
 
     def emit(event: Event) -> None:
         if not isinstance(event, AddonFailed | RuleAdded | RuleRemoved):
-            sink(event)
+            progress.emit(event)
 
-    return emit
+    return Shown(emit, progress)
 
 
 def seconds_of(timeout: str) -> float:

@@ -15,13 +15,14 @@ import typer
 
 from mtlskit.cli.allowlist_common import (
     LockMeOutOption,
+    Shown,
     SourceOption,
     TimeoutOption,
     YesOption,
     addresses_or_none,
     my_address,
-    progress,
     seconds_of,
+    shown,
 )
 from mtlskit.cli.allowlist_view import plain_applied, plain_plan, show_applied, show_plan
 from mtlskit.cli.asking import agreed
@@ -138,15 +139,15 @@ def apply(
 ) -> None:
     """Make the rules what the file says: add, wait until they act, then remove what is not wanted any more."""
     with reported(as_json=as_json or wants_json(log)):
-        emit = progress(log, quiet=quiet, as_json=as_json)
+        show = shown(log, quiet=quiet)
         patience = None if no_wait else seconds_of(timeout)
         wish = _wish(config, names, prune, allow_gap, lock_me_out, source)
-        settings = settings_for(wish.config, emit=emit, as_json=as_json)
+        settings = settings_for(wish.config, emit=show.emit, as_json=as_json)
 
         async def look(heroku: Heroku) -> Plan:
-            return _together(await _plans(heroku, wish, emit))
+            return _together(await _plans(heroku, wish, show.emit))
 
-        found = run_with_heroku(wish.config, look, emit=emit, settings=settings, as_json=as_json)
+        found = run_with_heroku(wish.config, look, emit=show.emit, settings=settings, as_json=as_json)
         if not as_json:
             show_plan(found)
         if not _agreed(found, seen, yes=yes, prune=prune):
@@ -154,9 +155,9 @@ def apply(
             raise typer.Exit(1)
 
         async def work(heroku: Heroku) -> Applied:
-            return await _carry_out(heroku, wish, found, patience, emit, _again(names, wish, seen))
+            return await _carry_out(heroku, wish, found, patience, show, _again(names, wish, seen))
 
-        applied = run_with_heroku(wish.config, work, emit=emit, settings=settings, as_json=as_json)
+        applied = run_with_heroku(wish.config, work, emit=show.emit, settings=settings, as_json=as_json)
         if as_json:
             print_json({"hash": found.hash, **plain_applied(applied)})
         else:
@@ -262,9 +263,10 @@ def _agreed(found: Plan, seen: str | None, *, yes: bool, prune: bool) -> bool:
     return agreed(f"Apply this{f', and remove {removes} rules{whose}' if removes else ''}?")
 
 
-async def _carry_out(heroku: Heroku, wish: _Wish, seen: Plan, wait: float | None, emit: Emit, again: str) -> Applied:
+async def _carry_out(heroku: Heroku, wish: _Wish, seen: Plan, wait: float | None, show: Shown, again: str) -> Applied:
     """All lists at once, in the turns of their owners. Raises `AllowlistError`, `StoreError`."""
     from contextlib import AsyncExitStack
+    from functools import partial
 
     from mtlskit.allowlist.apply import apply as carry_out
     from mtlskit.allowlist.state import state_folder
@@ -273,11 +275,12 @@ async def _carry_out(heroku: Heroku, wish: _Wish, seen: Plan, wait: float | None
     state = state_folder(os.environ)
     async with AsyncExitStack() as turns:
         for owner in sorted({owner_of_list(each) for each in wish.lists}, key=str):  # always in one order
-            await turns.enter_async_context(turn(state, owner, wait=wait or 0.0, emit=emit))
-        found = _together(await _plans(heroku, wish, emit))
+            await turns.enter_async_context(turn(state, owner, wait=wait or 0.0, emit=show.emit))
+        found = _together(await _plans(heroku, wish, show.emit))
         if found.hash != seen.hash:
             raise _changed(found, seen.hash)
-        return await carry_out(heroku.data, found, wait=wait, emit=emit, again=again)
+        work = partial(carry_out, heroku.data, found, wait=wait, emit=show.emit, again=again)
+        return await show.during(work)
 
 
 def _changed(found: Plan, seen: str) -> AllowlistError:

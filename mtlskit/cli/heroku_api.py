@@ -207,8 +207,6 @@ def second_factor() -> TwoFactor | None:
     return _ask_for_code if sys.stdin.isatty() and sys.stderr.isatty() else None
 
 
-
-
 async def _ask_for_code() -> str | None:
     """No thread reads the terminal: one that still waits there at the end would keep Python from ending cleanly."""
     import trio

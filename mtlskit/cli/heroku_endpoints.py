@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from mtlskit.cli.heroku_api import addons_of, config_for, each_addon
-from mtlskit.cli.heroku_progress import Progress
 from mtlskit.cli.render import fail, line, print_json, warn
+from mtlskit.cli.waiting import Progress
 from mtlskit.telemetry.logs import printable
 
 if TYPE_CHECKING:

@@ -95,6 +95,8 @@ def data_folder(environ: Mapping[str, str], *, home: Path, platform: str) -> Pat
 def _account(login: Path) -> str | None:
     """The account of login.json. Anything else than a name that may stand in an argument list is none."""
     try:
+        if not login.is_file():  # nothing else ends, or need ever begin
+            return None
         with login.open("rb") as file:
             content = json.loads(file.read(_LARGEST_LOGIN))
     except (OSError, ValueError, RecursionError):
@@ -107,8 +109,9 @@ def _account(login: Path) -> str | None:
 
 def run_program(argv: Sequence[str], environ: Mapping[str, str], seconds: float) -> str:
     """Run `argv` without a shell and without a terminal to ask on. Raises `ProgramFailed`, which shows no output."""
-    program = shutil.which(argv[0], path=environ.get("PATH"))
-    if program is None:
+    program = shutil.which(argv[0], path=_whole_folders(environ.get("PATH", os.defpath)))
+    # Windows looks in the current folder first, whatever PATH says: what is found there is not what the user has.
+    if program is None or not os.path.isabs(program):
         raise ProgramFailed("not installed")
     try:
         process = subprocess.Popen(  # noqa: S603 - found in the user's PATH, with names that we have made
@@ -134,6 +137,11 @@ def run_program(argv: Sequence[str], environ: Mapping[str, str], seconds: float)
     if process.returncode:
         raise ProgramFailed(f"ended with status {process.returncode}")
     return printed.decode("utf-8", "replace")
+
+
+def _whole_folders(path: str) -> str:
+    """PATH without what depends on the current folder: whoever filled that must not be asked for the token."""
+    return os.pathsep.join(folder for folder in path.split(os.pathsep) if os.path.isabs(folder))
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

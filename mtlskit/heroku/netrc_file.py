@@ -17,6 +17,9 @@ __all__ = ["MACHINE", "NetrcExposed", "netrc_password"]
 
 MACHINE = "api.heroku.com"
 
+_LARGEST = 1024 * 1024
+"""Bytes. A file of a thousand machines has a tenth of that, and the parser reads all of it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetrcExposed(Event):
@@ -42,6 +45,8 @@ def netrc_password(home: Path, *, platform: str, emit: Emit) -> Found:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return Found(place, why="not a plain file")
+        if status.st_size > _LARGEST:
+            return Found(place, why=f"larger than {_LARGEST // 1024} KiB")
         entry = netrc.netrc(place).hosts.get(MACHINE)
     except FileNotFoundError:
         encrypted = path.with_name(f"{path.name}.gpg")

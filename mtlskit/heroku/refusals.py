@@ -141,7 +141,7 @@ def _redirected(answer: Answer, token: Token) -> tuple[Code, str, str]:
     try:
         target = httpx.URL(answer.location)
         place = f"{target.scheme}://{target.host}" if target.host else "another path"
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):  # UnicodeError: a host that looks like an IDN, and is none
         place = "somewhere else"
     return (
         Code.API_RUBBISH,
@@ -155,7 +155,7 @@ def rubbish(answer: Answer, about: str, expected: str, token: Token) -> HerokuEr
     request = f", request {answer.request_id}" if answer.request_id else ""
     return HerokuError(
         Code.API_RUBBISH,
-        f"{about}: expected {expected}; got {kind_of_body(answer)} (status {answer.status}{request})",
+        f"{about}: expected {clean(expected, token)}; got {kind_of_body(answer)} (status {answer.status}{request})",
         "see that HEROKU_HOST and HEROKU_DATA_HOST name Heroku's APIs, and that no login page of this network answers",
         status=answer.status,
         request_id=answer.request_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from enum import Enum
 from typing import Final
 
@@ -36,6 +37,7 @@ class AuthForm(Enum):
 def clean(text: str, token: Token, *, most: int = _MOST) -> str:
     """`text` from outside for people: one line, no token, not long, no full stop."""
     for form in AuthForm:
-        text = text.replace(form.header(token).partition(" ")[2], "[token]")
+        # In any case of letters: a host name that repeats it comes in small ones.
+        text = re.sub(re.escape(form.header(token).partition(" ")[2]), "[token]", text, flags=re.IGNORECASE)
     line = printable(" ".join(text.split())).removesuffix(".")
     return line if len(line) <= most else f"{line[:most]}…"

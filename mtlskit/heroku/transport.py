@@ -163,7 +163,7 @@ class Transport:
         try:
             response = await self._gate.handle_async_request(request)
             try:
-                body = await _read(response, cast("httpx.AsyncByteStream", response.stream))
+                body = await self._read(response, cast("httpx.AsyncByteStream", response.stream))
             finally:
                 with trio.CancelScope(shield=True):  # closing hands the connection back, and waits for nobody
                     await response.aclose()
@@ -187,29 +187,32 @@ class Transport:
             location=response.headers.get("Location", ""),
         )
 
+    async def _read(self, response: httpx.Response, stream: httpx.AsyncByteStream) -> bytes:
+        # We ask for no compression. Unpacking what comes packed all the same could make much out of little.
+        encoding = response.headers.get("Content-Encoding", "identity").strip().casefold()
+        if encoding not in ("", "identity"):
+            raise Lost(
+                f"the answer is packed ({clean(encoding, self._token, most=20)!a}), which was not asked for",
+                sent=True,
+                final=True,
+            )
+        parts: list[bytes] = []
+        size = 0
+        with trio.CancelScope() as scope:
+            async for chunk in stream:
+                size += len(chunk)
+                if size <= MOST_BODY:
+                    parts.append(chunk)
+                else:
+                    # The layers below are generators within each other, and only an exception from the innermost ends
+                    # them all at once: it comes out of its next read.
+                    scope.cancel()
+        if size > MOST_BODY:
+            raise Lost(f"the answer is larger than {MOST_BODY // 1024 // 1024} MiB", sent=True, final=True)
+        return b"".join(parts)
+
     def _shown(self, header: str) -> str:
         return clean(header, self._token, most=100)
-
-
-async def _read(response: httpx.Response, stream: httpx.AsyncByteStream) -> bytes:
-    # We ask for no compression. Unpacking what comes packed all the same could make much out of little.
-    encoding = response.headers.get("Content-Encoding", "identity").strip().casefold()
-    if encoding not in ("", "identity"):
-        raise Lost(f"the answer is packed ({encoding[:20]!a}), which was not asked for", sent=True, final=True)
-    parts: list[bytes] = []
-    size = 0
-    with trio.CancelScope() as scope:
-        async for chunk in stream:
-            size += len(chunk)
-            if size <= MOST_BODY:
-                parts.append(chunk)
-            else:
-                # The layers below are generators within each other, and only an exception from the innermost ends
-                # them all at once: it comes out of its next read.
-                scope.cancel()
-    if size > MOST_BODY:
-        raise Lost(f"the answer is larger than {MOST_BODY // 1024 // 1024} MiB", sent=True, final=True)
-    return b"".join(parts)
 
 
 def _lost(exc: httpx.TransportError, *, sent: bool) -> Lost:

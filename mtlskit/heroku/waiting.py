@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import trio
 
@@ -21,6 +21,7 @@ from mtlskit.telemetry import Emit, Event, Level, silent
 __all__ = [
     "ABSENT",
     "PACE",
+    "Awaited",
     "EndpointApi",
     "EndpointLookFailed",
     "EndpointSeen",
@@ -54,6 +55,26 @@ class EndpointApi(Protocol):
         """The endpoint, None where there is none. Raises `HerokuError`."""
 
 
+@runtime_checkable
+class Awaited(Protocol):
+    """An event of a wait for Heroku, whatever is waited for: what somebody who looks on is shown."""
+
+    @property
+    def addon(self) -> str:
+        """Whose."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the wait began."""
+
+    @property
+    def next_look(self) -> float | None:
+        """Seconds until the next look; None: this was the last."""
+
+    def state(self) -> str:
+        """How it is, without the times."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EndpointSeen(Event):
     """The endpoint was looked at."""
@@ -65,6 +86,10 @@ class EndpointSeen(Event):
     """Seconds since the wait began."""
     next_look: float | None
     """Seconds until the next look; None: this was the last."""
+
+    def state(self) -> str:
+        """As `sentence`."""
+        return self.sentence()
 
     def sentence(self) -> str:
         return f"{self.addon}: {self.status}"
@@ -80,6 +105,10 @@ class EndpointLookFailed(Event):
     reason: str
     elapsed: float
     next_look: float
+
+    def state(self) -> str:
+        """As `sentence`."""
+        return self.sentence()
 
     def sentence(self) -> str:
         return f"{self.addon}: {self.reason}; the wait goes on"

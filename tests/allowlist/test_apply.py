@@ -98,7 +98,7 @@ async def test_progress_is_told(autojump_clock: trio.testing.MockClock) -> None:
     events: list[Event] = []
     await apply(api, plan(api, ["db"], wanted("203.0.113.1", "203.0.113.2")), wait=60, emit=events.append)
     polls = [event for event in events if isinstance(event, RulesAuthorizing)]
-    assert [event.next_poll for event in polls] == [1, 2, 4, 8]
+    assert [event.next_look for event in polls] == [1, 2, 4, 8]
     assert [round(event.elapsed) for event in polls] == [0, 1, 3, 7]
     assert {(event.authorizing, event.rules) for event in polls} == {(2, 2)}
     assert "2 of 2 rules authorizing, 7 s so far; looking again in 8 s" in polls[-1].sentence()

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from mtlskit.cli.heroku_progress import Progress, live_terminal
+from mtlskit.cli.waiting import Progress, live_terminal
 from mtlskit.heroku.events import HerokuCallDelayed
 from mtlskit.heroku.netrc_file import NetrcExposed
 from mtlskit.heroku.waiting import EndpointLookFailed, EndpointSeen

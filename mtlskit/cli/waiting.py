@@ -16,7 +16,7 @@ from mtlskit.telemetry import Event, Level, json_log
 from mtlskit.telemetry.logs import printable
 
 if TYPE_CHECKING:
-    from mtlskit.heroku.waiting import EndpointLookFailed, EndpointSeen
+    from mtlskit.heroku.waiting import Awaited
 
 __all__ = ["Progress", "live_terminal"]
 
@@ -40,37 +40,41 @@ class _Shown:
 
 
 class Progress:
-    """A sink for the events of waits, of several add-ons at once."""
+    """A sink for the events of waits, of several add-ons at once; other events are told from `level` on."""
 
-    def __init__(self, *, as_json: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(self, *, as_json: bool = False, stream: TextIO | None = None, level: Level = Level.WARNING) -> None:
+        self._level = level
         self._stream = stream or sys.stderr
         self._json = json_log(self._stream) if as_json else None
         self._live = not as_json and live_terminal(self._stream)
         self._known: dict[str, _Shown] = {}
 
     def emit(self, event: Event) -> None:
-        """Take an event. Of those that are not of a wait, only warnings are shown."""
-        from mtlskit.heroku.waiting import EndpointLookFailed, EndpointSeen
+        """Take an event."""
+        from mtlskit.heroku.waiting import Awaited
 
-        if isinstance(event, EndpointSeen | EndpointLookFailed):
+        if isinstance(event, Awaited):
             self._take(event)
-        elif event.level >= Level.WARNING:
+        elif event.level >= self._level:
             if self._live and self._known:
                 self._write(_CLEARED)
-            warn(event.sentence(), as_json=self._json is not None)
+            if event.level >= Level.WARNING:
+                warn(event.sentence(), as_json=self._json is not None)
+            else:
+                self._write(f"{printable(event.sentence())}\n")
 
-    def _take(self, event: EndpointSeen | EndpointLookFailed) -> None:
+    def _take(self, event: Awaited) -> None:
         import trio
 
         now = trio.current_time()
-        text = event.sentence()
+        text = event.state()
         before = self._known.get(event.addon)
         next_look = None if event.next_look is None else now + event.next_look
         self._known[event.addon] = _Shown(text, now - event.elapsed, next_look)
         if self._live:
             self._draw(now)
         elif before is None or before.text != text:
-            if self._json is not None:
+            if self._json is not None and isinstance(event, Event):
                 self._json(event)
             else:
                 after = f", after {span_text(event.elapsed)}" if before is not None else ""
