@@ -10,6 +10,7 @@ import typer
 from mtlskit.cli.allowlist_common import (
     LockMeOutOption,
     SourceOption,
+    SpacesOption,
     TimeoutOption,
     YesOption,
     addresses_or_none,
@@ -64,6 +65,7 @@ _DESCRIPTION = "added with mtlskit"
 def add(
     ranges: Annotated[list[str] | None, typer.Argument(metavar="CIDR", hidden=True)] = None,
     mine: Annotated[bool, typer.Option("--my-ip", help="The address that this host is seen with.")] = False,
+    spaces: SpacesOption = None,
     addon: AddonOption = None,
     description: Annotated[
         str,
@@ -88,10 +90,12 @@ def add(
         from mtlskit.allowlist.owner import NOBODY
         from mtlskit.allowlist.plan import Wanted
         from mtlskit.allowlist.several import add_rules
+        from mtlskit.allowlist.wanted import space_rules
         from mtlskit.errors import Code, ConfigError
 
-        if not ranges and not mine:
-            raise ConfigError(Code.USAGE, "no range is named", "add one: CIDR, or --my-ip for this host's own address")
+        if not (ranges or mine or spaces):
+            hint = "add one: CIDR, --my-ip for this host's own address, or --from-space SPACE"
+            raise ConfigError(Code.USAGE, "no range is named", hint)
         show = shown(log, quiet=quiet)
         patience = seconds_of(timeout) if wait else None
         named = parse_ranges(ranges or (), wide_ok=wide)
@@ -104,7 +108,8 @@ def add(
 
             found = await gather(heroku.data, heroku.platform, addons)
             own = [IPv4Network(await my_address(my_ip_of(loaded), source))] if mine else []
-            wanted = [Wanted(cidr, told, "flag") for cidr in dict.fromkeys((*named, *own))]
+            theirs = [rule.cidr for space in spaces or () for rule in await space_rules(heroku.platform, space)]
+            wanted = [Wanted(cidr, told, "flag") for cidr in dict.fromkeys((*named, *own, *theirs))]
             go_on = f"{again('add', addons, [want.cidr for want in wanted])} --wait"
             add_all = partial(add_rules, heroku.data, found, wanted, owner=NOBODY, wait=patience)
             return await show.during(partial(add_all, emit=show.emit, again=go_on))
@@ -166,7 +171,7 @@ def _question(found: Sequence[Found], named: Sequence[IPv4Network]) -> str:
     from mtlskit.telemetry.logs import printable
 
     going = [
-        f"{each.addon}: {printable(rule.cidr)} {printable(rule.description)}".rstrip()
+        printable(f"{each.addon}: {rule.cidr} {rule.description}").rstrip()
         for each in found
         for rule in each.rules
         if network_of(rule) in named

@@ -24,6 +24,7 @@ __all__ = [
     "LockMeOutOption",
     "Shown",
     "SourceOption",
+    "SpacesOption",
     "TimeoutOption",
     "YesOption",
     "addresses_or_none",
@@ -46,6 +47,15 @@ SourceOption = Annotated[
     str | None,
     typer.Option(
         "--source", metavar="IP", show_default=False, help="The local address to ask from, where there are several."
+    ),
+]
+SpacesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from-space",
+        metavar="SPACE",
+        show_default=False,
+        help="The stable outbound addresses of a Private Space; repeatable.",
     ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,6 +74,9 @@ Exit status:
 PruneOption = Annotated[
     bool, typer.Option("--prune", help="Remove the rules of everybody else as well; they are shown first.")
 ]
+CollapseOption = Annotated[
+    bool, typer.Option("--collapse", help="Join ranges that lie side by side, as collapse = true in the file.")
+]
 GapOption = Annotated[
     bool,
     typer.Option("--allow-gap", help="Where all 60 rules are taken, remove first; some are locked out for a while."),
@@ -95,6 +99,7 @@ def plan(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", hidden=True)] = None,
     prune: PruneOption = False,
     allow_gap: GapOption = False,
+    collapse: CollapseOption = False,
     lock_me_out: LockMeOutOption = False,
     source: SourceOption = None,
     config: ConfigOption = None,
@@ -102,7 +107,7 @@ def plan(
 ) -> None:
     """Show what would have to change, and change nothing."""
     with reported(as_json=as_json):
-        wish = _wish(config, names, prune, allow_gap, lock_me_out, source)
+        wish = _wish(config, names, prune, allow_gap, collapse, lock_me_out, source)
         emit = log_sink("text", quiet=True, verbose=False)
 
         async def work(heroku: Heroku) -> Plan:
@@ -126,6 +131,7 @@ def apply(
     ] = None,
     prune: PruneOption = False,
     allow_gap: GapOption = False,
+    collapse: CollapseOption = False,
     lock_me_out: LockMeOutOption = False,
     timeout: TimeoutOption = "30m",
     no_wait: Annotated[
@@ -141,7 +147,7 @@ def apply(
     with reported(as_json=as_json or wants_json(log)):
         show = shown(log, quiet=quiet)
         patience = None if no_wait else seconds_of(timeout)
-        wish = _wish(config, names, prune, allow_gap, lock_me_out, source)
+        wish = _wish(config, names, prune, allow_gap, collapse, lock_me_out, source)
         settings = settings_for(wish.config, emit=show.emit, as_json=as_json)
 
         async def look(heroku: Heroku) -> Plan:
@@ -198,12 +204,17 @@ def owner_of_list(config: AllowlistConfig) -> Owner:
 
 
 def _wish(
-    config: object, names: list[str] | None, prune: bool, allow_gap: bool, lock_me_out: bool, source: str | None
+    config: Path | None,
+    names: list[str] | None,
+    prune: bool,
+    allow_gap: bool,
+    collapse: bool,
+    lock_me_out: bool,
+    source: str | None,
 ) -> _Wish:
-    from pathlib import Path
-
-    loaded = load(config if isinstance(config, Path) else None)
-    return _Wish(loaded, allowlists_called(loaded, names or []), prune, allow_gap, lock_me_out, source)
+    loaded = load(config)
+    lists = [replace(each, collapse=each.collapse or collapse) for each in allowlists_called(loaded, names or [])]
+    return _Wish(loaded, lists, prune, allow_gap, lock_me_out, source)
 
 
 async def _plans(heroku: Heroku, wish: _Wish, emit: Emit) -> list[Plan]:
@@ -222,19 +233,30 @@ async def _plans(heroku: Heroku, wish: _Wish, emit: Emit) -> list[Plan]:
         me = frozenset({await my_address(settings, wish.source)})
     else:
         me = await addresses_or_none(settings, wish.source) or frozenset()
+    wanted = {each.name: await wanted_of(each, heroku.platform, me=me, emit=emit) for each in wish.lists}
+    rules = {addon.addon: addon.rules for addon in gathered}
     plans = []
     for each in wish.lists:
         plan_one = partial(
             plan_addon,
-            wanted=await wanted_of(each, heroku.platform, me=me, emit=emit),
+            wanted=wanted[each.name],
             owner=owner_of_list(each),
             prune=wish.prune,
             me=me or None,
             lock_me_out=wish.lock_me_out,
             allow_gap=wish.allow_gap,
         )
-        named = dict.fromkeys(found[name] for name in each.addons)
-        plans.append(Plan(tuple(plan_one(addon.addon, addon.kind, found=addon.rules) for addon in named)))
+        made = []
+        for addon in dict.fromkeys(found[name] for name in each.addons):
+            others = [
+                other
+                for other in wish.config.allowlists
+                if other.name != each.name and addon in (found.get(name) for name in other.addons)
+            ]
+            spared = {rule.cidr for other in others for rule in wanted.get(other.name, other.rules)}
+            made.append(plan_one(addon.addon, addon.kind, found=rules[addon.addon], spared=spared))
+            rules[addon.addon] = made[-1].after(rules[addon.addon])
+        plans.append(Plan(tuple(made)))
     return plans
 
 

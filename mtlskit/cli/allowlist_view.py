@@ -134,7 +134,7 @@ def show_found(found: Sequence[Found]) -> None:
     for number, each in enumerate(found):
         if number:
             line()
-        line(f"{each.addon} ({each.kind.value}): {len(each.rules)} of {MOST_RULES} rules")
+        line(f"{printable(each.addon)} ({each.kind.value}): {len(each.rules)} of {MOST_RULES} rules")
         if each.rules:
             rows = [_row(rule, colour=colour) for rule in sorted(each.rules, key=_by_range)]
             line("\n".join(table(_COLUMNS, rows, width=width)))
@@ -167,7 +167,7 @@ def show_plan(plan: Plan) -> None:
     """What would be done, add-on by add-on, in the order in which it would be done."""
     for each in plan.addons:
         stays = len(each.keep) + len(each.foreign) + len(each.unreadable)
-        line(f"{each.addon} ({each.kind.value}): {_count(stays)}, {stays + len(each.add)} afterwards")
+        line(f"{printable(each.addon)} ({each.kind.value}): {_count(stays)}, {stays + len(each.add)} afterwards")
         for text, colour in _differences(each):
             line(painted(f"  {text}", colour))
     adds, removes = (sum(len(getattr(each, what)) for each in plan.addons) for what in ("add", "remove"))
@@ -220,7 +220,7 @@ def show_applied(applied: Applied) -> None:
             parts.append(f"removed {_ranges(each.removed)}")
         if each.waiting:
             parts.append(f"not acting yet: {_ranges(each.waiting)}")
-        line(f"{each.addon}: {'; '.join(parts) or 'nothing to do'}")
+        line(f"{printable(each.addon)}: {'; '.join(parts) or 'nothing to do'}")
 
 
 def _ranges(rules: Sequence[IpRule]) -> str:

@@ -105,7 +105,7 @@ class PlatformApi:
         try:
             names = await self._list(siblings, f"what is there instead of {name}", lambda each: each.text("name"))
         except HerokuError as exc:
-            hint = f"{error.hint}; what is there could not be asked: {exc.sentence}"
+            hint = f"see what is there: {command}; what is there could not be asked: {exc.sentence}"
         else:
             near = difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.5)
             hint = f"{'did you mean ' + ' or '.join(near) + '? ' if near else ''}see what is there: {command}"

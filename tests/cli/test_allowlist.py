@@ -307,3 +307,17 @@ def test_my_address_and_who_says_so(space: Sandbox, tmp_path: Path) -> None:
     refused = space.run("allowlist", "add", "--my-ip", "--addon", space.addon, cwd=tmp_path)
     assert refused.returncode == 1
     assert "MTLS-ALW-010" in refused.stderr
+
+
+def test_a_space_is_let_in_by_its_stable_addresses(space: Sandbox, tmp_path: Path) -> None:
+    space.ok("allowlist", "add", "--from-space", "sandbox", "--addon", space.addon, "--description", "the space")
+    assert space.cidrs() == [HERE, *(f"127.0.0.{number}/32" for number in range(10, 14))]
+    nowhere = space.run("allowlist", "add", "--from-space", "sandbx", "--addon", space.addon, cwd=tmp_path)
+    assert nowhere.returncode == 1
+    assert "did you mean sandbox" in nowhere.stderr
+
+
+def test_ranges_side_by_side_are_joined_when_asked(space: Sandbox) -> None:
+    write(space, '[allowlist.halves]\naddons = ["ADDON"]\nrules = ["203.0.113.0/25", "203.0.113.128/25"]')
+    space.ok("allowlist", "apply", "--collapse", "--no-wait")
+    assert space.cidrs() == [HERE, "203.0.113.0/24"]

@@ -134,6 +134,9 @@ def _space_routes(calls: Calls) -> list[Route]:
         if parameter(request, "space") not in (SPACE, _SPACE_ID):
             raise not_found("Couldn't find that space.")
 
+    async def everything(request: Request) -> Response:
+        return calls.answer([_space_fields(calls.state.first.created_at)])
+
     async def space(request: Request) -> Response:
         check(request)
         return calls.answer(_space_fields(calls.state.first.created_at))
@@ -156,6 +159,7 @@ def _space_routes(calls: Calls) -> list[Route]:
         return calls.answer(_ruleset(calls))
 
     return [
+        Route("/spaces", everything),
         Route("/spaces/{space}", space),
         Route("/spaces/{space}/nat", nat),
         Route("/spaces/{space}/inbound-ruleset", ruleset),
