@@ -31,85 +31,96 @@ leads a shell, and mtlskit in it, to the database and to the API in place of Her
 data, the rules and the identity stay in DIR for the next start."""
 
 
+_Directory = Annotated[
+    Path,
+    typer.Option(
+        "--dir",
+        metavar="DIR",
+        envvar="MTLSKIT_SANDBOX_DIR",
+        show_default=False,
+        help="Its folder; made where missing.",
+    ),
+]
+_Postgres = Annotated[
+    str | None,
+    typer.Option(
+        "--postgres",
+        metavar="URL",
+        envvar=_URL_VARIABLE,
+        help="Put the gateway before this Postgres instead of a new one. A URL with a password belongs in the"
+        " variable.",
+    ),
+]
+_Listen = Annotated[
+    str,
+    typer.Option(
+        "--listen",
+        metavar="ADDR",
+        show_default=False,
+        help="Where the gateway listens; port 0: any free one. Default: 127.0.0.1:0.",
+    ),
+]
+_ApiListen = Annotated[
+    str,
+    typer.Option(
+        "--api-listen",
+        metavar="ADDR",
+        show_default=False,
+        help="Where Heroku's API is played, on this machine only. Default: 127.0.0.1:0.",
+    ),
+]
+_SpeedUp = Annotated[
+    str,
+    typer.Option(
+        "--speed-up",
+        metavar="N",
+        show_default=False,
+        help="How much faster than at Heroku things become ready. Default: 300, so that a rule takes 2 s and not"
+        " 10 minutes.",
+    ),
+]
+_Latency = Annotated[
+    str,
+    typer.Option(
+        "--latency", metavar="TIME", show_default=False, help="Each answer of the API comes so much later: 100ms."
+    ),
+]
+_Fault = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fault",
+        metavar="NAME[=VALUE]",
+        show_default=False,
+        help="Something that goes wrong: html, hang, 500, 429, lose-before, lose-after, slow-rules, reset and"
+        " others; with ,times=N only so often. Repeatable.",
+    ),
+]
+_Addons = Annotated[
+    str,
+    typer.Option(
+        "--addons",
+        metavar="N",
+        show_default=False,
+        help="How many Postgres add-ons the API tells of. Default: 1.",
+    ),
+]
+_Bare = Annotated[
+    bool,
+    typer.Option("--bare", help="A new one is as Heroku hands a database out: mutual TLS off, and nobody let in."),
+]
+
+
 def sandbox(
     ctx: typer.Context,
-    directory: Annotated[
-        Path,
-        typer.Option(
-            "--dir",
-            metavar="DIR",
-            envvar="MTLSKIT_SANDBOX_DIR",
-            show_default=False,
-            help="Its folder; made where missing.",
-        ),
-    ],
-    postgres: Annotated[
-        str | None,
-        typer.Option(
-            "--postgres",
-            metavar="URL",
-            envvar=_URL_VARIABLE,
-            help="Put the gateway before this Postgres instead of a new one. A URL with a password belongs in the"
-            " variable.",
-        ),
-    ] = None,
-    listen: Annotated[
-        str,
-        typer.Option(
-            "--listen",
-            metavar="ADDR",
-            show_default=False,
-            help="Where the gateway listens; port 0: any free one. Default: 127.0.0.1:0.",
-        ),
-    ] = "127.0.0.1:0",
-    api_listen: Annotated[
-        str,
-        typer.Option(
-            "--api-listen",
-            metavar="ADDR",
-            show_default=False,
-            help="Where Heroku's API is played, on this machine only. Default: 127.0.0.1:0.",
-        ),
-    ] = "127.0.0.1:0",
-    speed_up: Annotated[
-        str,
-        typer.Option(
-            "--speed-up",
-            metavar="N",
-            show_default=False,
-            help="How much faster than at Heroku things become ready. Default: 300, so that a rule takes 2 s and not"
-            " 10 minutes.",
-        ),
-    ] = "300",
-    latency: Annotated[
-        str,
-        typer.Option(
-            "--latency", metavar="TIME", show_default=False, help="Each answer of the API comes so much later: 100ms."
-        ),
-    ] = "0",
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fault",
-            metavar="NAME[=VALUE]",
-            show_default=False,
-            help="Something that goes wrong: html, hang, 500, 429, lose-before, lose-after, slow-rules, reset and"
-            " others; with ,times=N only so often. Repeatable.",
-        ),
-    ] = None,
-    addons: Annotated[
-        str,
-        typer.Option(
-            "--addons",
-            metavar="N",
-            show_default=False,
-            help="How many Postgres add-ons the API tells of. Default: 1.",
-        ),
-    ] = "1",
-    bare: Annotated[
-        bool,
-        typer.Option("--bare", help="A new one is as Heroku hands a database out: mutual TLS off, and nobody let in."),
-    ] = False,
+    directory: _Directory,
+    postgres: _Postgres = None,
+    listen: _Listen = "127.0.0.1:0",
+    api_listen: _ApiListen = "127.0.0.1:0",
+    speed_up: _SpeedUp = "300",
+    latency: _Latency = "0",
+    fault: _Fault = None,
+    addons: _Addons = "1",
+    bare: _Bare = False,
     log: LogOption = "text",
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
