@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
-from mtlskit.errors import Code, MtlskitError
 from mtlskit.heroku.values import Addon, AddonKind, IpRule, SpaceNat
 
-__all__ = ["AddonApi", "RuleApi", "SpaceApi", "passing"]
+__all__ = ["AddonApi", "RuleApi", "SpaceApi"]
 
 
 class RuleApi(Protocol):
@@ -36,16 +35,3 @@ class SpaceApi(Protocol):
 
     async def space_nat(self, name: str, /) -> SpaceNat:
         """Its stable outbound addresses. Raises `HerokuError`."""
-
-
-_PASSING: Final = frozenset(
-    {Code.API_BUSY, Code.API_FAILED, Code.API_UNREACHABLE, Code.API_RUBBISH, Code.API_UNCERTAIN}
-)
-
-
-def passing(error: MtlskitError) -> bool:
-    """Whether this may be gone the next time: the API is out of reach or broken, or we do not know what it did.
-
-    What it refuses (a token, a name, a rule) it refuses again.
-    """
-    return error.code in _PASSING

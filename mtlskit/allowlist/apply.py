@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from mtlskit.allowlist.api import RuleApi, passing
+from mtlskit.allowlist.api import RuleApi
 from mtlskit.allowlist.applied import AddonApplied, Applied, ApplyUnfinished
 from mtlskit.allowlist.coverage import network_of
 from mtlskit.allowlist.events import (
@@ -34,6 +34,7 @@ from mtlskit.allowlist.events import (
 from mtlskit.allowlist.goal import Goal, Missing, Outlook, goal_of
 from mtlskit.allowlist.plan import Plan
 from mtlskit.errors import AllowlistError, Code, MtlskitError
+from mtlskit.heroku.passing import may_pass
 from mtlskit.heroku.values import MOST_RULES, IpRule
 from mtlskit.heroku.waiting import pauses
 from mtlskit.telemetry import Emit, silent
@@ -144,7 +145,7 @@ class _Worker:
         try:
             found = await self._api.ip_rules(self.goal.addon, self.goal.kind)
         except MtlskitError as exc:
-            if not passing(exc) or not await self._sleep():
+            if not may_pass(exc) or not await self._sleep():
                 raise
             return None
         self._there = {rule.id: rule for rule in found}
@@ -235,7 +236,7 @@ class _Worker:
     def _retry(self, what: str, exc: MtlskitError, *, refused_before: bool = True) -> None:
         """Leave it to the next round, which sees in the list whether it took effect; or give up."""
         self._tries[what] += 1
-        again = passing(exc) or (exc.code is Code.API_REFUSED and not refused_before)
+        again = may_pass(exc) or (exc.code is Code.API_REFUSED and not refused_before)
         if not again or self._tries[what] >= _MOST_TRIES:
             raise exc
 

@@ -1,8 +1,9 @@
 """Who asks: the form that the token is put in, and the second factor.
 
 Heroku's tools use two forms of the same token, and which host takes which is not written down. So Bearer is tried
-first; at a 401 the other, once; and the one that worked is remembered for the host. A 401 or 403 means that nothing was
-done, so any request may be made again after it.
+first; at a 401 the other, once; and the one that worked is remembered for the host. A code of the second factor that
+was taken is tried again where the next one is asked for, and the person is asked only where it is not taken any more:
+one command makes many requests. A 401 or 403 means that nothing was done, so any request may be made again after it.
 """
 
 from __future__ import annotations
@@ -54,12 +55,25 @@ class Signer:
         """One request, answered. Raises as `Transport.send`; an answer of 401 or 403 is final."""
         began = trio.current_time()
         answer = await self._in_either_form(method, url, headers, content)
-        if answer.status != 403 or said_by(answer).id != "two_factor":
+        if not _asks_for_a_code(answer):
             return answer
+        known = self._code
+        if known is not None:
+            answer = await self._with_code(known, method, url, headers, content)
+            if not _asks_for_a_code(answer):
+                return answer
         code = await self._second_factor(began)
-        if code is None:
+        if code is None or code == known:
             return answer
-        return await self._in_either_form(method, url, {**headers, "Heroku-Two-Factor-Code": code}, content)
+        return await self._with_code(code, method, url, headers, content)
+
+    async def _with_code(
+        self, code: str, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+    ) -> Answer:
+        answer = await self._in_either_form(method, url, {**headers, "Heroku-Two-Factor-Code": code}, content)
+        if self._code == code and _asks_for_a_code(answer):
+            self._code = None  # it was wrong, or its time is over
+        return answer
 
     async def _in_either_form(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Answer:
         form = self._form
@@ -82,3 +96,7 @@ class Signer:
                 self._code = code if _fits_a_header(code) else None
                 self._asked_at = trio.current_time()
             return self._code
+
+
+def _asks_for_a_code(answer: Answer) -> bool:
+    return answer.status == 403 and said_by(answer).id == "two_factor"

@@ -111,7 +111,7 @@ def run_program(argv: Sequence[str], environ: Mapping[str, str], seconds: float)
     """Run `argv` without a shell and without a terminal to ask on. Raises `ProgramFailed`, which shows no output."""
     program = shutil.which(argv[0], path=_whole_folders(environ.get("PATH", os.defpath)))
     # Windows looks in the current folder first, whatever PATH says: what is found there is not what the user has.
-    if program is None or not os.path.isabs(program):
+    if program is None or not Path(program).is_absolute():
         raise ProgramFailed("not installed")
     try:
         process = subprocess.Popen(  # noqa: S603 - found in the user's PATH, with names that we have made
@@ -141,7 +141,7 @@ def run_program(argv: Sequence[str], environ: Mapping[str, str], seconds: float)
 
 def _whole_folders(path: str) -> str:
     """PATH without what depends on the current folder: whoever filled that must not be asked for the token."""
-    return os.pathsep.join(folder for folder in path.split(os.pathsep) if os.path.isabs(folder))
+    return os.pathsep.join(folder for folder in path.split(os.pathsep) if Path(folder).is_absolute())
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 import trio
 
 from mtlskit.errors import Code, HerokuError
+from mtlskit.heroku.passing import may_pass
 from mtlskit.heroku.values import TlsEndpoint
 from mtlskit.telemetry import Emit, Event, Level, silent
 
@@ -43,9 +44,6 @@ ABSENT = "not enabled"
 
 _APPEARS = 60.0
 """Seconds after it was asked for, in which an endpoint that is not there yet is no error."""
-
-_PASSING = frozenset({Code.API_BUSY, Code.API_FAILED, Code.API_UNREACHABLE, Code.API_RUBBISH})
-"""Errors that another look may not meet."""
 
 
 class EndpointApi(Protocol):
@@ -163,7 +161,7 @@ async def _wait(
             try:
                 endpoint = await api.tls_endpoint(addon)
             except HerokuError as exc:
-                if exc.code not in _PASSING:
+                if not may_pass(exc):
                     raise
                 last = exc.sentence
                 elapsed = trio.current_time() - started

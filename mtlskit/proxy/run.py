@@ -18,6 +18,7 @@ from mtlskit.config.values import MOST_WARM, ProxyConfig
 from mtlskit.control.places import Place
 from mtlskit.control.server import ControlServer, opened_control
 from mtlskit.errors import Code, ConfigError, MtlskitError
+from mtlskit.heroku.passing import may_pass
 from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmBudget
 from mtlskit.proxy.addon import AddonLookup
@@ -28,7 +29,7 @@ from mtlskit.proxy.hangup import Terminals
 from mtlskit.proxy.limits import raise_descriptor_limit
 from mtlskit.proxy.ready import prepare_ready_file, ready_file
 from mtlskit.proxy.reloading import Reloaded, Reloads
-from mtlskit.proxy.starting import StartRetries, may_pass, start_order
+from mtlskit.proxy.starting import StartRetries, start_order
 from mtlskit.proxy.status import Started
 from mtlskit.proxy.tunnel import Tunnel, TunnelState
 from mtlskit.proxy.watch_files import LOOK_EVERY, FileWatch
@@ -97,23 +98,24 @@ class Proxy:
         return begun.results
 
     async def _read_again(self, tunnels: Iterable[Tunnel]) -> tuple[Reloaded, ...]:
-        results: list[Reloaded] = []
-        for tunnel in tunnels:
-            if self.stopping:
-                return tuple(results)
-            if tunnel.state is not TunnelState.FAILED:
-                kept = None if await tunnel.reload() else tunnel.failure
-                results.append(Reloaded(tunnel, kept))
-            else:
-                failure = await self._try(tunnel)
-                if failure is not None:
-                    self._emit(TunnelFailed(tunnel=failure[0], **described(failure[1])))
-                results.append(Reloaded(tunnel, None if failure is None else failure[1]))
+        results = await start_order(list(tunnels), self._read_one_again)
         try:
             self.on_change()
         except ConfigError as exc:
             self._emit(ReadyFileKept(**described(exc)))
         return tuple(results)
+
+    async def _read_one_again(self, tunnel: Tunnel) -> Reloaded | None:
+        """None: not read, as we are stopping."""
+        if self.stopping:
+            return None
+        if tunnel.state is not TunnelState.FAILED:
+            kept = None if await tunnel.reload() else tunnel.failure
+            return Reloaded(tunnel, kept)
+        failure = await self._try(tunnel)
+        if failure is not None:
+            self._emit(TunnelFailed(tunnel=failure[0], **described(failure[1])))
+        return Reloaded(tunnel, None if failure is None else failure[1])
 
     async def _try(self, tunnel: Tunnel) -> tuple[str, MtlskitError] | None:
         try:

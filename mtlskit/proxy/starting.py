@@ -8,42 +8,35 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import trio
 
-from mtlskit.errors import Code, HerokuError, MtlskitError
+from mtlskit.errors import HerokuError, MtlskitError
 from mtlskit.proxy.tunnel import Tunnel, TunnelState
 
-__all__ = ["StartFailure", "StartRetries", "may_pass", "start_order"]
+__all__ = ["StartFailure", "StartRetries", "start_order"]
+
+T = TypeVar("T")
 
 StartFailure: TypeAlias = tuple[str, MtlskitError]
 """The name of a tunnel, and why it did not start."""
-
-_PASSING: Final = frozenset(
-    {Code.API_BUSY, Code.API_FAILED, Code.API_UNREACHABLE, Code.API_RUBBISH, Code.API_UNCERTAIN}
-)
-"""What is Heroku's, or the network's, and not a mistake in the configuration."""
 
 _FIRST_PAUSE: Final = 5.0
 _LONGEST_PAUSE: Final = 300.0
 
 
-def may_pass(error: MtlskitError) -> bool:
-    """Whether a tunnel that did not start for this may start later without anybody's doing."""
-    return error.code in _PASSING
+async def start_order(tunnels: Sequence[Tunnel], start: Callable[[Tunnel], Awaitable[T | None]]) -> list[T]:
+    """Start them all, or start them again: one after another those that ask nobody, then the others at once.
 
-
-async def start_order(
-    tunnels: Sequence[Tunnel], start: Callable[[Tunnel], Awaitable[StartFailure | None]]
-) -> list[StartFailure]:
-    """Start them all: one after another those that ask nobody, then the others at once. The failures, in file order."""
-    failures: dict[Tunnel, StartFailure] = {}
+    What `start` has to say of them, in file order.
+    """
+    said: dict[Tunnel, T] = {}
 
     async def attempt(tunnel: Tunnel) -> None:
-        failure = await start(tunnel)
-        if failure is not None:
-            failures[tunnel] = failure
+        word = await start(tunnel)
+        if word is not None:
+            said[tunnel] = word
 
     for tunnel in tunnels:
         if tunnel.config.addon is None:
@@ -52,7 +45,7 @@ async def start_order(
         for tunnel in tunnels:
             if tunnel.config.addon is not None:
                 nursery.start_soon(attempt, tunnel)
-    return [failures[tunnel] for tunnel in tunnels if tunnel in failures]
+    return [said[tunnel] for tunnel in tunnels if tunnel in said]
 
 
 class StartRetries:
