@@ -113,7 +113,8 @@ class AddonFailed(_OfAddon):
     hint: str
 
     def sentence(self) -> str:
-        return f"{self.addon}: {self.reason} [{self.code}]{'; ' if self.hint else ''}{self.hint}"
+        reason = self.reason.removeprefix(f"{self.addon}: ")  # most sentences begin with it
+        return f"{self.addon}: {reason} [{self.code}]{'; ' if self.hint else ''}{self.hint}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +169,8 @@ class WatchTroubled(Event):
 
     def sentence(self) -> str:
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{self.what}: {self.reason} [{self.code}]{hint}; trying again and again"
+        reason = self.reason.removeprefix(f"{self.what}: ")
+        return f"{self.what}: {reason} [{self.code}]{hint}; trying again and again"
 
 
 @dataclass(frozen=True, kw_only=True)

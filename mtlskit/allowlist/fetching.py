@@ -1,12 +1,14 @@
 """One bounded GET of something public: an echo of my address, a list that somebody publishes.
 
 https only, checked against the system's CAs; plain http on this machine alone, where the sandbox is. No redirect is
-followed to anything else, no token goes along, and no proxy of the environment is used where the caller's own address
+followed to anything else, and none from elsewhere to this machine: what listens here may trust whoever asks from here.
+No token goes along, and no proxy of the environment is used for this machine, nor where the caller's own address
 matters. httpx is imported when it is needed: most commands do without.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -34,9 +36,10 @@ def checked_url(url: str) -> str:
 
     try:
         parsed = httpx.URL(url)
+        host = parsed.host  # which is where an IDN that is none shows
     except (httpx.InvalidURL, TypeError, ValueError) as exc:
         raise ValueError("is no URL") from exc
-    if not parsed.host or parsed.scheme not in ("http", "https"):
+    if not host or parsed.scheme not in ("http", "https"):
         raise ValueError("is no https URL")
     if parsed.userinfo:
         raise ValueError("holds a user or a password, which is not for here")
@@ -63,14 +66,39 @@ async def fetch(
                     return body
                 if not follow:
                     raise FetchFailed("it redirects, which is not followed here")
-                url = str(httpx.URL(url).join(onward))
+                url = _onward(url, onward)
             raise FetchFailed("it redirects again and again")
     except trio.TooSlowError as exc:
         raise FetchFailed(f"no whole answer within {deadline:g} s") from exc
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise FetchFailed(_reason(exc)) from exc
+    except UnicodeError as exc:  # of a resolver; and httpx looks at redirects, though it follows none
+        raise FetchFailed("it, or what it redirects to, is no host") from exc
     except ValueError as exc:
         raise FetchFailed(f"it redirects to what {exc}") from exc
+
+
+def _onward(url: str, location: str) -> str:
+    """Where a redirect leads. Raises `FetchFailed` for one from elsewhere to this machine."""
+    import httpx
+
+    from mtlskit.heroku.hosts import is_loopback
+
+    here = httpx.URL(url)
+    there = httpx.URL(checked_url(str(here.join(location))))
+    if is_loopback(there) and not is_loopback(here):
+        raise FetchFailed("it redirects to this machine, which is not followed")
+    return str(there)
+
+
+def _proxy(url: str) -> httpx.Proxy | None:
+    """HTTPS_PROXY and NO_PROXY as for Heroku; never for this machine: over plain http a proxy could answer instead."""
+    import httpx
+
+    from mtlskit.heroku.proxies import proxy_for
+
+    proxy = proxy_for(httpx.URL(url), os.environ)
+    return None if proxy is None else httpx.Proxy(proxy)
 
 
 async def _get(url: str, most: int, source: str | None, direct: bool) -> tuple[bytes, str | None]:
@@ -80,10 +108,17 @@ async def _get(url: str, most: int, source: str | None, direct: bool) -> tuple[b
     # The system's CAs (SSL_CERT_FILE names others), which take a while to be read; plain http needs none.
     secure = url.startswith("https:")
     context = ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    transport = httpx.AsyncHTTPTransport(verify=context, local_address=source, trust_env=False) if source else None
+    try:
+        transport = httpx.AsyncHTTPTransport(
+            verify=context, local_address=source, trust_env=False, proxy=None if direct else _proxy(url)
+        )
+    except (ValueError, ImportError, httpx.InvalidURL):
+        transport = None  # nothing is chained: the proxy's URL may hold a password
+    if transport is None:
+        raise FetchFailed("HTTPS_PROXY does not name a proxy that can be used")
     headers = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "mtlskit", "Cache-Control": "no-cache"}
     async with (
-        httpx.AsyncClient(verify=context, trust_env=not direct, transport=transport, timeout=None) as client,  # noqa: S113 - the caller's deadline is over all of it
+        httpx.AsyncClient(trust_env=False, transport=transport, timeout=None) as client,  # noqa: S113 - the caller's deadline is over all of it
         client.stream("GET", url, headers=headers, auth=_no_auth) as response,
     ):
         if response.status_code in _REDIRECTS:
@@ -94,7 +129,7 @@ async def _get(url: str, most: int, source: str | None, direct: bool) -> tuple[b
 
 
 def _no_auth(request: httpx.Request) -> httpx.Request:
-    """In place of what ~/.netrc holds for the host, which is not for here."""
+    """Nothing of who asks: what ~/.netrc may hold for the host is not for here."""
     return request
 
 

@@ -43,6 +43,9 @@ MOST_LISTED: Final = 5000
 _DEEPEST: Final = 16
 """Lists within lists."""
 
+_MOST_MISSED: Final = 50
+"""Texts whose line in a JSON document was searched for in vain."""
+
 _LONGEST_WORD: Final = 100
 """Characters of a description. It has to leave room for the owner's tag."""
 
@@ -52,6 +55,10 @@ _KEYS: Final = (
     "addressprefixes", "addresses",
 )  # fmt: skip
 _WORDS: Final = ("description", "comment", "name", "label", "service", "region")
+
+_QUERY: Final = re.compile(r"[?#].*", re.DOTALL)
+_TAG: Final = re.compile(r"\[(?:mtlskit:)+")
+"""How a tag begins; with the word twice, so that what is left when one is taken away is not another."""
 
 _COMMENT: Final = re.compile(r"[#;]")
 _PARTS: Final = re.compile(r"[\s,]+")
@@ -81,9 +88,11 @@ def parse_listed(content: bytes, *, source: str, wide_ok: bool = False) -> tuple
 def read_listed(content: bytes, *, source: str, wide_ok: bool = False) -> Listed:
     """Read a published list; `source` names it in errors and in the origin of each range. Each CIDR is taken once.
 
+    Of a URL, what follows its path is left out: it may hold a key, and rules are read by everybody with access to them.
     Raises `AllowlistError` (ALLOW_SOURCE) for a list that cannot be read, is too large, or names no IPv4 address;
     `ConfigError` (ALLOW_BAD_CIDR, ALLOW_PRIVATE, ALLOW_TOO_WIDE), with the line, for an entry that no rule can have.
     """
+    source = _public(source)
     if len(content) > LARGEST_LIST:
         raise _unusable(source, f"larger than {LARGEST_LIST} bytes", "name a list of the hosts that connect, no more")
     try:
@@ -177,16 +186,24 @@ def _texts(value: object, word: str, *, depth: int, source: str) -> Iterator[tup
 
 
 class _Lines:
-    """On which line a text of the JSON stands. Texts are met in the order of the document, mostly."""
+    """On which line a text of the JSON stands. Texts are met in the order of the document, mostly.
+
+    Each that is not found as it is written (`"\\u0031"`) costs a search to the end, so after some nothing is searched.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
         self._line = 1
+        self._missed = 0
 
     def of(self, found: str) -> int:
+        if self._missed == _MOST_MISSED:
+            return self._line
         position = self._text.find(json.dumps(found), self._at)
-        if position >= 0:
+        if position < 0:
+            self._missed += 1
+        else:
             self._line += self._text.count("\n", self._at, position)
             self._at = position
         return self._line
@@ -252,8 +269,12 @@ def _is_address(text: str) -> bool:
 
 def _word(text: str) -> str:
     """A description on one line, and without a tag: a list must not name an owner."""
-    text = " ".join(text.split()).replace("[mtlskit:", "[")
-    return "".join(character for character in text if character.isprintable())[:_LONGEST_WORD]
+    line = "".join(character for character in " ".join(text.split()) if character.isprintable())
+    return _TAG.sub("[", line)[:_LONGEST_WORD]
+
+
+def _public(source: str) -> str:
+    return _QUERY.sub("", source) if "://" in source else source
 
 
 def _unusable(place: str, what: str, hint: str = "") -> AllowlistError:

@@ -9,6 +9,7 @@ cannot be read for certain     yes or no           `unreadable`: never touched
 wanted                         yes                 `keep`
 wanted                         no                  `keep`, and `relied`: no second rule for one CIDR is
                                                    made, since Heroku's answer to that is not known
+not wanted, but `spared`       yes or no           `foreign`: another list of the file may rely on it
 not wanted                     yes                 `remove`
 not wanted                     no                  `foreign`; with `prune`, `remove`
 =============================  ==================  ====================================================
@@ -20,6 +21,10 @@ CIDR are both kept: two runs at once that each removed one might remove both.
 `add` are made, then all of `add` and `waiting` must be Authorized, and only then the rest of `remove` goes
 (`remove_last`). So nobody who may stay is without a rule in between, and there are never more than `limit` rules.
 
+**Several lists of one file.** Each is planned as if those before it had been carried out (`after`): two that each let
+this host in cannot both take that for granted and remove it. What another list wants is `spared`: one list relies on
+the rule of another, and would be left without one when a range moves from that list to this.
+
 **Not to lock oneself out.** `me` are the addresses that this host is seen with. A rule that covers one of them goes
 only if what stays or is added covers it as well: in the end, and (`remove_first`) during the gap, where only what is
 Authorized counts. With `me` unknown any removal might be the one, so each is refused whose addresses are not all
@@ -30,7 +35,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
@@ -57,8 +62,8 @@ MY_ADDRESS: Final = "my address"
 FROM_LIST: Final = "list:"
 """How the origin of what a published list names begins; its source follows."""
 
-_HASH_DIGITS: Final = 12
-"""48 bits. It tells a plan from the one that was seen; it is not what keeps a stranger out."""
+_HASH_DIGITS: Final = 20
+"""80 bits: somebody who publishes a list should not find two that give one hash, and swap them after one was seen."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,12 @@ class AddonPlan:
         """Whether anything is to be added or removed."""
         return bool(self.add or self.remove)
 
+    def after(self, found: Iterable[IpRule]) -> tuple[IpRule, ...]:
+        """What is there once this was carried out. What it adds has no id, and may not act yet."""
+        gone = {rule.id for rule in self.remove}
+        added = (IpRule("", str(want.cidr), self.description(want), "Authorizing") for want in self.add)
+        return (*(rule for rule in found if rule.id not in gone), *added)
+
     def description(self, wanted: Wanted) -> str:
         """The description that the rule for `wanted` gets, with the owner's tag."""
         return self.owner.tagged(wanted.description)
@@ -135,7 +146,7 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """12 hexadecimal digits that differ wherever something else would be done, and only there."""
+        """20 hexadecimal digits that differ wherever something else would be done, and only there."""
         changes = sorted((_canonical(addon) for addon in self.addons if addon.has_changes), key=json.dumps)
         return hashlib.sha256(json.dumps(changes).encode("ascii")).hexdigest()[:_HASH_DIGITS]
 
@@ -148,6 +159,7 @@ def plan_addon(
     *,
     owner: Owner,
     prune: bool = False,
+    spared: Collection[IPv4Network] = (),
     me: frozenset[IPv4Address] | None,
     lock_me_out: bool = False,
     allow_gap: bool = False,
@@ -156,7 +168,8 @@ def plan_addon(
     """Plan that exactly `wanted` is let in, as far as `owner` may say; with `prune` as far as anybody may.
 
     Of several wanted with one CIDR, the first has its description taken. Nothing else depends on the order of what is
-    given. `me` None, or empty, means that this host's addresses are not known.
+    given. `spared` are ranges that other lists of the file want here: rules for those stay, whoever made them. `me`
+    None, or empty, means that this host's addresses are not known.
     Raises `AllowlistError`: ALLOW_FULL where there are too many rules, in the end or (without `allow_gap`) for a while;
     ALLOW_LOCKOUT. `ConfigError` (USAGE) for `prune` with a published list: whoever publishes it could empty the rules.
     """
@@ -177,7 +190,7 @@ def plan_addon(
             unreadable.append(rule)
         elif network in first:
             keep.append(rule)
-        elif prune or owner.owns(rule.description):
+        elif network not in spared and (prune or owner.owns(rule.description)):
             remove.append(rule)
         else:
             foreign.append(rule)

@@ -27,7 +27,8 @@ async def read_source(source: str, *, deadline: float = _DEADLINE) -> bytes:
     """What the file or the URL holds. Raises `AllowlistError` (ALLOW_SOURCE)."""
     if is_url(source):
         return await _download(source, deadline)
-    return await trio.to_thread.run_sync(_read, Path(source))
+    # Abandoned, so that Ctrl-C ends it where it is a pipe that nobody writes to.
+    return await trio.to_thread.run_sync(_read, Path(source), abandon_on_cancel=True)
 
 
 async def _download(url: str, deadline: float) -> bytes:

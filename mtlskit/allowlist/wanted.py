@@ -48,7 +48,8 @@ async def wanted_of(
                 got[kind, name] = await space_rules(platform, name)
             else:
                 listed = read_listed(await read(name), source=name)
-                emit(ListRead(source=name, rules=len(listed.wanted), left_out=listed.ipv6))
+                # Without what follows a "?", which may be a key.
+                emit(ListRead(source=name.partition("?")[0], rules=len(listed.wanted), left_out=listed.ipv6))
                 got[kind, name] = listed.wanted
         except MtlskitError as exc:
             got[kind, name] = exc

@@ -142,7 +142,8 @@ async def addresses_or_none(config: MyIpConfig, source: str | None = None) -> fr
 
     services = services_of(os.environ, config)
     try:
-        return (await my_addresses(services, source=source or config.source)).addresses
+        # As careful as with adding: one service alone must not make us believe that a rule is not ours.
+        return (await my_addresses(services, source=source or config.source, trusted_only=True)).addresses
     except AllowlistError:
         return None
 

@@ -1,7 +1,8 @@
 """`mtlskit allowlist plan` and `apply`: the rules become what the file says.
 
 A plan is made twice: once to be seen, and once again, while no other process of this host changes the same rules, to be
-carried out. If the two differ, what was seen is not what would be done, and nothing is done.
+carried out. If the two differ, what was seen is not what would be done, and nothing is done; unless nothing is left to
+do, or (with `--yes`) nobody had to see it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from mtlskit.cli.render import line, print_json, reported
 from mtlskit.cli.usage import harmless
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
     from mtlskit.allowlist.applied import Applied
     from mtlskit.allowlist.owner import Owner
     from mtlskit.allowlist.plan import Plan
@@ -60,7 +63,7 @@ APPLY_EPILOG = """\b
 Examples:
   mtlskit allowlist apply                      shows the plan, and asks where rules would go
   mtlskit allowlist apply offices --yes        for a script
-  mtlskit allowlist apply vendor --yes --plan 3f9a2c81d0e4
+  mtlskit allowlist apply vendor --yes --plan 3f9a2c81d0e4b7715a20
 
 Rules are added, waited for, and only then are old ones removed; those of other owners stay. A list that others publish
 (rules_from) is applied only after it was seen: by an answer on the terminal, or with the hash that `plan` has shown.
@@ -93,6 +96,9 @@ class _Wish:
     allow_gap: bool
     lock_me_out: bool
     source: str | None
+    yes: bool = False
+    seen: str | None = None
+    """The hash of the plan that somebody has looked at."""
 
 
 def plan(
@@ -147,7 +153,7 @@ def apply(
     with reported(as_json=as_json or wants_json(log)):
         show = shown(log, quiet=quiet)
         patience = None if no_wait else seconds_of(timeout)
-        wish = _wish(config, names, prune, allow_gap, collapse, lock_me_out, source)
+        wish = replace(_wish(config, names, prune, allow_gap, collapse, lock_me_out, source), yes=yes, seen=seen)
         settings = settings_for(wish.config, emit=show.emit, as_json=as_json)
 
         async def look(heroku: Heroku) -> Plan:
@@ -156,16 +162,16 @@ def apply(
         found = run_with_heroku(wish.config, look, emit=show.emit, settings=settings, as_json=as_json)
         if not as_json:
             show_plan(found)
-        if not _agreed(found, seen, yes=yes, prune=prune):
+        if not _agreed(found, wish):
             line("nothing was changed")
             raise typer.Exit(1)
 
-        async def work(heroku: Heroku) -> Applied:
-            return await _carry_out(heroku, wish, found, patience, show, _again(names, wish, seen))
+        async def work(heroku: Heroku) -> tuple[Plan, Applied]:
+            return await _carry_out(heroku, wish, found, patience, show, _again(names, wish, seen), quiet=as_json)
 
-        applied = run_with_heroku(wish.config, work, emit=show.emit, settings=settings, as_json=as_json)
+        done, applied = run_with_heroku(wish.config, work, emit=show.emit, settings=settings, as_json=as_json)
         if as_json:
-            print_json({"hash": found.hash, **plain_applied(applied)})
+            print_json({"hash": done.hash, **plain_applied(applied)})
         else:
             show_applied(applied)
 
@@ -221,20 +227,25 @@ async def _plans(heroku: Heroku, wish: _Wish, emit: Emit) -> list[Plan]:
     """A plan for each list, of what is there now."""
     from functools import partial
 
+    import trio
+
     from mtlskit.allowlist.gather import gather
     from mtlskit.allowlist.plan import Plan, plan_addon
     from mtlskit.allowlist.wanted import wanted_of
 
     addons = list(dict.fromkeys(addon for each in wish.lists for addon in each.addons))
-    gathered = await gather(heroku.data, heroku.platform, addons)
+    seen: list[frozenset[IPv4Address]] = []
+
+    async def look_at_ourselves() -> None:
+        seen.append(await _me(wish))
+
+    async with trio.open_nursery() as nursery:  # who is asked for the address is not who is asked for the rules
+        nursery.start_soon(look_at_ourselves)
+        gathered = await gather(heroku.data, heroku.platform, addons)
     found = {name: each for each in gathered for name in (each.id, each.addon)}  # the file may name either
-    settings = wish.config.my_ip
-    if any(each.my_ip for each in wish.lists):
-        me = frozenset({await my_address(settings, wish.source)})
-    else:
-        me = await addresses_or_none(settings, wish.source) or frozenset()
+    [me] = seen
     wanted = {each.name: await wanted_of(each, heroku.platform, me=me, emit=emit) for each in wish.lists}
-    rules = {addon.addon: addon.rules for addon in gathered}
+    rules = {each.addon: each.rules for each in gathered}
     plans = []
     for each in wish.lists:
         plan_one = partial(
@@ -260,18 +271,27 @@ async def _plans(heroku: Heroku, wish: _Wish, emit: Emit) -> list[Plan]:
     return plans
 
 
+async def _me(wish: _Wish) -> frozenset[IPv4Address]:
+    """This host's addresses: exactly one where a list lets it in; none where they are not known."""
+    settings = wish.config.my_ip
+    if any(each.my_ip for each in wish.lists):
+        return frozenset({await my_address(settings, wish.source)})
+    return await addresses_or_none(settings, wish.source) or frozenset()
+
+
 def _together(plans: Sequence[Plan]) -> Plan:
     from mtlskit.allowlist.plan import Plan
 
     return Plan(tuple(addon for each in plans for addon in each.addons))
 
 
-def _agreed(found: Plan, seen: str | None, *, yes: bool, prune: bool) -> bool:
+def _agreed(found: Plan, wish: _Wish) -> bool:
     """Whether it may be carried out. Raises `AllowlistError` (ALLOW_NOT_SEEN), `ConfigError` where nobody can say."""
-    if seen is not None and seen != found.hash:
-        raise _changed(found, harmless(seen))
-    removes = sum(len(each.remove) for each in found.addons)
-    if found.lists and found.has_changes and seen is None and yes:
+    if not found.has_changes:
+        return True
+    if wish.seen is not None and wish.seen != found.hash:
+        raise _changed(found, harmless(wish.seen))
+    if found.lists and wish.seen is None and wish.yes:
         from mtlskit.errors import AllowlistError, Code
 
         raise AllowlistError(
@@ -279,14 +299,27 @@ def _agreed(found: Plan, seen: str | None, *, yes: bool, prune: bool) -> bool:
             f"rules come from a list that others publish ({', '.join(found.lists)}), and nobody has seen this plan",
             f"look at it (mtlskit allowlist plan), then apply just that: --yes --plan {found.hash}",
         )
-    if yes or not (removes or found.lists) or not found.has_changes:
+    removes = sum(len(each.remove) for each in found.addons)
+    if wish.yes or not (removes or found.lists):
         return True
-    whose = ", those of others among them" if prune else ""
+    whose = ", those of others among them" if wish.prune else ""
     return agreed(f"Apply this{f', and remove {removes} rules{whose}' if removes else ''}?")
 
 
-async def _carry_out(heroku: Heroku, wish: _Wish, seen: Plan, wait: float | None, show: Shown, again: str) -> Applied:
-    """All lists at once, in the turns of their owners. Raises `AllowlistError`, `StoreError`."""
+def _needs_no_eyes(found: Plan, wish: _Wish) -> bool:
+    """Whether a plan that nobody has seen may be carried out."""
+    if not found.has_changes:
+        return True
+    return wish.yes and wish.seen is None and not wish.prune and not found.lists
+
+
+async def _carry_out(
+    heroku: Heroku, wish: _Wish, seen: Plan, wait: float | None, show: Shown, again: str, *, quiet: bool
+) -> tuple[Plan, Applied]:
+    """All lists at once, in the turns of their owners; and what was planned then. `quiet`: a plan is not shown.
+
+    Raises `AllowlistError`, `StoreError`.
+    """
     from contextlib import AsyncExitStack
     from functools import partial
 
@@ -300,18 +333,21 @@ async def _carry_out(heroku: Heroku, wish: _Wish, seen: Plan, wait: float | None
             await turns.enter_async_context(turn(state, owner, wait=wait or 0.0, emit=show.emit))
         found = _together(await _plans(heroku, wish, show.emit))
         if found.hash != seen.hash:
-            raise _changed(found, seen.hash)
+            if not _needs_no_eyes(found, wish):
+                raise _changed(found, seen.hash)
+            if not quiet:
+                show_plan(found)
         work = partial(carry_out, heroku.data, found, wait=wait, emit=show.emit, again=again)
-        return await show.during(work)
+        return found, await show.during(work)
 
 
 def _changed(found: Plan, seen: str) -> AllowlistError:
     from mtlskit.errors import AllowlistError, Code
 
-    now = f"it is {found.hash} now" if found.has_changes else "nothing is left to do"
     return AllowlistError(
         Code.ALLOW_NOT_SEEN,
-        f"the plan is not {seen} any more: {now}, because the rules or a list have changed; nothing was done",
+        f"the plan is not {seen} any more: it is {found.hash} now, because the rules or a list have changed; nothing"
+        " was done",
         "look at it again: mtlskit allowlist plan",
     )
 

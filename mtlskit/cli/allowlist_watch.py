@@ -123,7 +123,7 @@ async def _follow(
                     owner=owner_of_list(each),
                     look=look,
                     state=state,
-                    fixed=[rule.cidr for rule in each.rules],
+                    fixed=[rule.cidr for other in config.allowlists for rule in other.rules],
                     emit=emit,
                     interval=interval,
                     rng=SystemRandom(),

@@ -38,7 +38,7 @@ async def open_heroku(
     *,
     two_factor: TwoFactor | None = None,
     emit: Emit = silent,
-    limit: int = 8,
+    limit: int = 16,
     patience: Patience | None = None,
     environ: Mapping[str, str] | None = None,
     transport: httpx.AsyncBaseTransport | None = None,

@@ -79,7 +79,8 @@ async def _look(asker: Asker, call: Call, failed: HerokuError, look: Callable[[]
             status=failed.status,
             request_id=failed.request_id,
         ) from exc
-    asker.emit(HerokuLookedUp(about=call.about, reason=failed.sentence, found=found is not None))
+    reason = failed.sentence.removeprefix(f"{call.about}: ")
+    asker.emit(HerokuLookedUp(about=call.about, reason=reason, found=found is not None))
     return found
 
 

@@ -34,6 +34,7 @@ def token_belongs(url: httpx.URL) -> bool:
     if is_loopback(url):
         return url.scheme in ("http", "https")
     host = url.raw_host.decode("ascii")
-    if not re.fullmatch(r"[a-z0-9.-]+", host):  # a backslash in it, say, which readers of URLs disagree about
+    # Not a backslash in it, say, which readers of URLs disagree about; nor a label that no resolver takes (RFC 1035).
+    if len(host) > 253 or not re.fullmatch(r"(?:[a-z0-9-]{1,63}\.)+[a-z]+", host):
         return False
     return url.scheme == "https" and any(host == domain or host.endswith(f".{domain}") for domain in DOMAINS)

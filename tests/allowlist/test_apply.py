@@ -10,7 +10,7 @@ import trio
 
 from mtlskit.allowlist.applied import Applied, ApplyUnfinished
 from mtlskit.allowlist.apply import apply
-from mtlskit.allowlist.events import RuleAdded, RulePutBack, RuleRemoved, RulesActing, RulesAuthorizing
+from mtlskit.allowlist.events import AddonFailed, RuleAdded, RulePutBack, RuleRemoved, RulesActing, RulesAuthorizing
 from mtlskit.allowlist.owner import Owner
 from mtlskit.allowlist.plan import Plan, Wanted, plan_addon
 from mtlskit.errors import Code, HerokuError
@@ -331,3 +331,9 @@ async def test_two_lists_for_one_addon_are_applied_at_once(autojump_clock: trio.
 
 async def test_a_result_without_addons_is_done(autojump_clock: trio.testing.MockClock) -> None:
     assert await apply(FakeRules(), Plan(()), wait=1.0) == Applied((), 0.0, waited=True)
+
+
+def test_a_failure_names_its_add_on_once() -> None:
+    for reason in ("db: no room for 2 more rules", "no room for 2 more rules"):
+        event = AddonFailed(addon="db", code="MTLS-ALW-005", reason=reason, hint="")
+        assert event.sentence() == "db: no room for 2 more rules [MTLS-ALW-005]"

@@ -176,3 +176,30 @@ def test_any_text_is_read_or_refused(text: str, prefixed: bool) -> None:
     except MtlskitError as exc:
         told = exc.sentence
     assert told.startswith("v") or listed.wanted
+
+
+def test_a_key_in_the_url_of_a_list_goes_nowhere() -> None:
+    """Descriptions are read by everybody who may see the add-on; errors and plans stand in logs."""
+    source = "https://lists.example.com/ips?key=secret#secret"
+    [found] = read_listed(b"192.0.2.1", source=source).wanted
+    assert (found.description, found.origin) == ("https://lists.example.com/ips", "list:https://lists.example.com/ips")
+    for content in (b"192.0.2.1\nnonsense", b"", b"<html>", b"\xff", b"["):
+        with pytest.raises(MtlskitError) as caught:
+            read_listed(content, source=source)
+        assert caught.value.sentence.startswith("https://lists.example.com/ips:")
+        assert "secret" not in caught.value.sentence + caught.value.hint
+    assert read_listed(b"192.0.2.1", source="lists/why?.txt").wanted[0].description == "lists/why?.txt"
+
+
+@pytest.mark.parametrize("word", ["[mtlskit:mtlskit:a/b]", "[mtls\x07kit:a/b]", "[mtlskit:[mtlskit:a/b]a/b]"])
+def test_no_word_of_a_list_becomes_a_tag(word: str) -> None:
+    [found] = read_listed(f"192.0.2.1 # {word}".encode(), source="x").wanted
+    assert "[mtlskit:" not in found.description
+
+
+def test_lines_of_texts_that_are_written_otherwise_are_not_sought_for_ever() -> None:
+    texts = ",".join(f'"\\u0031.0.{number // 256}.{number % 256}"' for number in range(200))
+    found = read_listed(f"[{texts}]".encode(), source="x")
+    assert len(found.wanted) == 200
+    with pytest.raises(ConfigError, match=r"^x:1: "):
+        read_listed(f'[{texts},"nonsense"]'.encode(), source="x")

@@ -252,7 +252,7 @@ def test_removing_what_is_not_there() -> None:
 def test_the_hash_is_of_what_would_be_done() -> None:
     added = plan([want("198.51.100.1")], [ours("198.51.100.2"), rule("198.51.100.3")])
     whole = Plan((added,))
-    assert len(whole.hash) == 12
+    assert len(whole.hash) == 20
     assert int(whole.hash, 16) >= 0
     same = [
         replace(added, foreign=()),
@@ -284,3 +284,34 @@ def test_a_plan_of_several() -> None:
     assert Plan((changing, still)).has_changes
     assert not Plan((still,)).has_changes
     assert Plan((changing, replace(changing, addon="z"))).hash == Plan((replace(changing, addon="z"), changing)).hash
+
+
+def test_a_range_that_moves_to_another_list_keeps_its_rule() -> None:
+    """One list relies on a rule of the other, which therefore must not remove it."""
+    found = [ours("198.51.100.0/24"), ours("198.51.100.7/32")]
+    other = plan_addon("pg-1", PG, [want("198.51.100.0/24")], found, owner=Owner("offices", "web-1"), me=ELSEWHERE)
+    assert (other.add, other.relied) == ((), (found[0],))
+    for prune in (False, True):
+        made = plan_addon(
+            "pg-1", PG, [], found, owner=OWNER, me=ELSEWHERE, prune=prune, spared={IPv4Network("198.51.100.0/24")}
+        )
+        assert (made.remove, made.foreign) == ((found[1],), (found[0],))
+
+
+def test_two_lists_cannot_both_remove_what_lets_this_host_in() -> None:
+    other = Owner("offices", "web-1")
+    found = [ours("203.0.113.7", id="a"), rule("203.0.113.7", other.tagged("office"), id="b")]
+    first = plan([], found, me=ME)
+    assert [each.id for each in first.remove] == ["a"]
+    with pytest.raises(AllowlistError) as caught:
+        plan_addon("pg-1", PG, [], first.after(found), owner=other, me=ME)
+    assert caught.value.code is Code.ALLOW_LOCKOUT
+
+
+def test_what_is_there_after_a_plan() -> None:
+    found = [ours("198.51.100.1"), ours("198.51.100.2"), rule("198.51.100.3")]
+    made = plan([want("198.51.100.2"), want("198.51.100.4/32")], found)
+    after = made.after(found)
+    assert after[:2] == tuple(found[1:])
+    assert [(each.cidr, each.authorized) for each in after[2:]] == [("198.51.100.4/32", False)]
+    assert plan([want("198.51.100.2"), want("198.51.100.4/32")], list(after)).has_changes is False

@@ -27,6 +27,7 @@ _FIGURES = {
 
 
 @pytest.mark.parametrize("load", LOADS)
+@pytest.mark.usefixtures("services")
 def test_every_figure_is_measured_printed_and_written(
     load: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -36,7 +37,7 @@ def test_every_figure_is_measured_printed_and_written(
     assert found == [(each.load, each.case, each.unit) for each in _FIGURES[load]]
     for each in written["figures"]:
         [value] = each["contenders"][MTLSKIT]["values"]
-        # More than the slowest rule: this one may be seen at its end by a clock that ran ahead of ours.
+        # What slow rules still need is known to some tenths of a second only: a difference to it may be anything.
         assert value > 0 or each["case"].endswith("more than the slowest rule"), each
     assert written["about"]["sources"]
     printed = capsys.readouterr().out

@@ -157,6 +157,7 @@ class Factor:
 
     def __init__(self, code: str | None) -> None:
         self.code = code
+        self.good = "123456"
         self.asked = 0
         self.codes: list[str | None] = []
 
@@ -168,7 +169,7 @@ class Factor:
     def answer(self, request: httpx.Request) -> httpx.Response:
         code = request.headers.get("Heroku-Two-Factor-Code")
         self.codes.append(code)
-        if code == "123456":
+        if code == self.good:
             return httpx.Response(200, json={"id": "c1", "status": "pending"})
         return httpx.Response(403, json={"id": "two_factor", "message": "Two factor code required."})
 
@@ -186,6 +187,34 @@ async def test_requests_under_way_together_share_one_question() -> None:
         for _ in range(5):
             nursery.start_soon(heroku.data.certificate, "a", "c1")
     assert (person.asked, person.codes) == (1, [None] * 5 + ["123456"] * 5)
+
+
+async def test_the_next_request_tries_the_code_that_was_taken() -> None:
+    person = Factor("123456")
+    async with fake_heroku(person.answer, two_factor=person) as heroku:
+        for _ in range(3):
+            await heroku.data.certificate("a", "c1")
+    assert (person.asked, person.codes) == (1, [None, "123456"] * 3)
+
+
+async def test_a_code_that_is_not_taken_any_more_is_asked_for_anew() -> None:
+    person = Factor("123456")
+    async with fake_heroku(person.answer, two_factor=person) as heroku:
+        await heroku.data.certificate("a", "c1")
+        person.good = person.code = "654321"
+        await heroku.data.certificate("a", "c1")
+        await heroku.data.certificate("a", "c1")
+    assert (person.asked, person.codes) == (2, [None, "123456", None, "123456", "654321", None, "654321"])
+
+
+async def test_a_wrong_code_is_not_tried_again() -> None:
+    person = Factor("999999")
+    async with fake_heroku(person.answer, two_factor=person) as heroku:
+        with pytest.raises(HerokuError):
+            await heroku.data.certificate("a", "c1")
+        person.code = "123456"
+        await heroku.data.certificate("a", "c1")
+    assert (person.asked, person.codes) == (2, [None, "999999", None, "123456"])
 
 
 @pytest.mark.parametrize("code", [None, "", "  ", "12\n34", "é", "999999"])

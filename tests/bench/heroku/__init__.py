@@ -1,6 +1,6 @@
 """The commands that talk to Heroku, measured against a sandbox: `python -m tests.bench.heroku`. No time is asserted.
 
-    python -m tests.bench.heroku                         everything, five rounds: about eight minutes
+    python -m tests.bench.heroku                         everything, five rounds: about six minutes
     python -m tests.bench.heroku --only plan,startup     some of it
     python -m tests.bench.heroku --json FILE
 
