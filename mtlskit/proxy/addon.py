@@ -84,6 +84,7 @@ class Follower:
         self._wake = trio.Event()
         self._under_way: trio.Event | None = None
         self._not_before = float("-inf")
+        self._closed = False
         self._scope = trio.CancelScope()
 
     async def begin(self) -> Known:
@@ -95,11 +96,11 @@ class Follower:
         return known
 
     async def run(self) -> None:
-        """Look again and again, until closed or cancelled."""
+        """Look again and again, until closed or cancelled. May be called again after it has failed."""
         self.running = True
         try:
-            with self._scope:
-                while True:
+            with trio.CancelScope() as self._scope:
+                while not self._closed:
                     with trio.move_on_after(random.uniform(*_EVERY)):  # noqa: S311 - spreads load, guards nothing
                         await self._wake.wait()
                     await self._round()
@@ -108,6 +109,7 @@ class Follower:
 
     def close(self) -> None:
         """Look no more."""
+        self._closed = True
         self._scope.cancel()
 
     async def refresh(self, patience: float = PATIENCE) -> None:

@@ -85,7 +85,7 @@ class Login:
             self._binding.set()
         self._behalf = behalf
         self._begun = trio.Event()
-        """The StartupMessage is on its way; from then on `behalf` may send."""
+        """The StartupMessage is on its way, or could not be sent; from then on `behalf` may send."""
         self.watcher = watcher
         self._client = client
         self._upstream = upstream
@@ -149,6 +149,7 @@ class Login:
             try:
                 await self._upstream.tls.send_all(data)
             except (OSError, ssl.SSLError) as exc:
+                self._begun.set()
                 await trio.sleep(_LAST_WORDS)
                 self._failure = self._write_fault(exc)
                 scope.cancel()

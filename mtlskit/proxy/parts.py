@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from mtlskit.config.values import Endpoint, TunnelConfig, TunnelKind
-from mtlskit.errors import UpstreamError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
+from mtlskit.errors import UpstreamLost, UpstreamTimeout, UpstreamUnreachable
 from mtlskit.net.dial import Dialler, Upstream
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.relay import RelayPolicy
 from mtlskit.net.warm import WarmPool
-from mtlskit.proxy.addon import Follower, Known
+from mtlskit.proxy.addon import Follower
 from mtlskit.proxy.cancel import CancelKeys, TokenBucket
 from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import UpstreamSkipped, described
@@ -58,10 +58,13 @@ class TunnelParts:
         Where none does and the upstream is an add-on's, Heroku is asked whether it has moved.
         """
         used = None if self.follower is None else self.follower.known
+        identity = self.identity
         try:
-            upstream = await self.dialler.dial(self.identity)
-        except (UpstreamUnreachable, UpstreamTimeout, UpstreamLost) as exc:
-            upstream = await self._dial_where_it_is_now(used, exc)
+            upstream = await self.dialler.dial(identity)
+        except (UpstreamUnreachable, UpstreamTimeout, UpstreamLost):
+            if self.follower is None or not await self.follower.newer_than(used):
+                raise
+            upstream = await self.dialler.dial(identity)
         taken = upstream.route.endpoint
         for endpoint, error in upstream.skipped:
             if endpoint not in self.skipped:
@@ -72,8 +75,3 @@ class TunnelParts:
                 )
         self.skipped.discard(taken)
         return upstream
-
-    async def _dial_where_it_is_now(self, used: Known | None, failure: UpstreamError) -> Upstream:
-        if self.follower is None or not await self.follower.newer_than(used):
-            raise failure
-        return await self.dialler.dial(self.identity)

@@ -19,8 +19,10 @@ from mtlskit.config.values import Login as LoginMode
 from mtlskit.errors import ClientError, ClientLimitReached, ClientTooSlow, Code, MtlskitError, UpstreamError
 from mtlskit.net.dial import Route, Upstream
 from mtlskit.net.faults import tcp_fault, tls_fault
+from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.relay import HandOver
 from mtlskit.net.tls import detach
+from mtlskit.proxy.addon import Known
 from mtlskit.proxy.answers import as_error_response, part_with
 from mtlskit.proxy.behalf import Behalf
 from mtlskit.proxy.endings import SessionFacts, tell_cut
@@ -65,6 +67,8 @@ class PostgresSession:
         self._database = ""
         self._wanted_tls = False
         self._stay = stay
+        self._dialled_for: Known | None = None
+        """What was known when the connection was begun; None for one that was made in advance."""
         self._asked_again = False
         """Heroku has been asked about a credential that was refused; once is enough for one client."""
         self._answerable = True
@@ -154,6 +158,7 @@ class PostgresSession:
                 parts.warm.proved_dead(began)
         while again is not None:
             self._stay.serial = parts.identity.serial
+            self._dialled_for = None if parts.follower is None else parts.follower.known
             again = await self._converse(await parts.dial(), opening, again, began, warm=False)
 
     async def _converse(
@@ -163,7 +168,7 @@ class PostgresSession:
 
         Not None: the session should be begun again, and what to send after the packet then.
         """
-        behalf = self._behalf(opening)
+        behalf = self._behalf(opening, upstream.route)
         packet = opening.packet if behalf is None else behalf.packet
         facts = SessionFacts(
             self._parts.config.name,
@@ -190,12 +195,19 @@ class PostgresSession:
         finally:
             upstream.tls.close()
 
-    def _behalf(self, opening: StartupReceived) -> Behalf | None:
-        """Who logs in for the client, if that is what the tunnel does, with what is known now."""
-        parts = self._parts
+    def _behalf(self, opening: StartupReceived, route: Route) -> Behalf | None:
+        """Who logs in for the client, if that is what the tunnel does, with what is known now.
+
+        But where the database moved while we dialled, the credential goes with the place: what is known now is not
+        the old one's, and if that has already been locked, this is news enough to begin again.
+        """
+        parts, before = self._parts, self._dialled_for
         if parts.config.login is not LoginMode.HEROKU or parts.follower is None or parts.follower.known is None:
             return None
-        behalf = Behalf(parts.follower.known, opening)
+        known = parts.follower.known
+        if before is not None and route.endpoint == before.endpoint != known.endpoint:
+            known = before
+        behalf = Behalf(known, opening)
         self._user, self._database = behalf.user[:_SHOWN], behalf.database[:_SHOWN]
         return behalf
 
@@ -281,9 +293,11 @@ class PostgresSession:
             self._tell(CancelFailed, busy)
             return
         reached: list[str] = []
+        identity = parts.identity
+        self._stay.serial = identity.serial
         async with trio.open_nursery() as nursery:
             for route in routes:
-                nursery.start_soon(self._cancel_at, route, request.packet, reached)
+                nursery.start_soon(self._cancel_at, route, identity, request.packet, reached)
         if reached:
             passed = tuple(sorted(reached))
             parts.emit(
@@ -302,9 +316,9 @@ class PostgresSession:
                     self._tell(CancelFailed, exc)
         return [*alive, *sorted(current.difference(alive), key=str)][:_STRAY_ADDRESSES]
 
-    async def _cancel_at(self, route: Route, packet: bytes, reached: list[str]) -> None:
+    async def _cancel_at(self, route: Route, identity: IdentitySnapshot, packet: bytes, reached: list[str]) -> None:
         try:
-            upstream = await self._parts.dialler.dial_route(route, self._parts.identity)
+            upstream = await self._parts.dialler.dial_route(route, identity)
         except UpstreamError as exc:
             self._tell(CancelFailed, exc)
             return

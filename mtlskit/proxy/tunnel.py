@@ -123,6 +123,9 @@ class Tunnel:
             config.kind, endpoints, config.negotiation, config.pins, config.timeouts.dial, source=config.source
         )
         self._door = door
+        if self._parts is not None:
+            # Whoever came in before the listener broke dials with these; nobody may use the old certificate any more.
+            self._parts.identity = identity
         self._parts = TunnelParts(config, dialler, identity, self._established, self._emit, self._cancel_keys)
         self._parts.follower = self.follower
         if self.follower is not None and not self.follower.running:
@@ -204,11 +207,15 @@ class Tunnel:
                 self._stop_warming()
 
     async def _follow(self, follower: Follower) -> None:
-        try:
-            await follower.run()
-        except Exception:  # noqa: BLE001 - as above: what is known stays in use
-            text = traceback.format_exc()
-            self._emit(SessionCrashed(tunnel=self.config.name, client="nobody (following the add-on)", traceback=text))
+        while True:
+            try:
+                await follower.run()
+                break
+            except Exception:  # noqa: BLE001 - as above: what is known stays in use, and it is looked up again later
+                text = traceback.format_exc()
+                self._emit(
+                    SessionCrashed(tunnel=self.config.name, client="nobody (following the add-on)", traceback=text)
+                )
 
     async def _find_upstream(self) -> tuple[Endpoint, ...]:
         """Where to connect. Raises HerokuError, ConfigError."""

@@ -171,6 +171,7 @@ async def test_looking_up_is_told(autojump_clock: MockClock) -> None:
         await add(heroku)
     [event] = [event for event in told if isinstance(event, HerokuLookedUp)]
     assert (event.about, event.found) == ("postgresql-x: letting in 203.0.113.7/32", True)
+    assert event.sentence().count("letting in") == 1
 
 
 @pytest.mark.parametrize(

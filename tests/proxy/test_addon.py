@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,18 +14,20 @@ import trio
 import trio.testing
 
 from mtlskit.config.values import Endpoint, Login, UnixAddress
-from mtlskit.errors import Code, ConfigError, HerokuError, IdentityError, MtlskitError
+from mtlskit.errors import Code, ConfigError, HerokuError, IdentityError, MtlskitError, UpstreamUnreachable
 from mtlskit.proxy.addon import Follower, Known
 from mtlskit.proxy.events import (
     AddonChanged,
     AddonFound,
     AddonKept,
     AddonRecovered,
+    IdentityLoaded,
     SessionCrashed,
     TunnelFailed,
     TunnelListening,
     TunnelWarned,
 )
+from mtlskit.proxy.parts import TunnelParts
 from mtlskit.proxy.password_keys import PasswordKeys
 from mtlskit.proxy.starting import StartRetries
 from mtlskit.proxy.status import Started, status
@@ -33,6 +36,7 @@ from mtlskit.wire.postgres.scram import ScramKeys
 from tests.support.addons import ADDON, FakeLookup, credential_at
 from tests.support.fake_upstream import Papers, fake_upstream, nobody_listens
 from tests.support.tunnels import STARTUP, EventLog, running_proxy, tunnel
+from tests.support.warm_peers import until
 
 HERE = Endpoint("db.invalid", 5432)
 PASSWORD = "never-shown"
@@ -123,6 +127,26 @@ async def test_refusals_do_not_ask_too_often(papers: Papers, autojump_clock: tri
         assert len(lookup.asked) == 3
 
 
+async def test_a_look_up_that_is_under_way_is_shared_at_any_time(
+    papers: Papers, autojump_clock: trio.testing.MockClock
+) -> None:
+    lookup = a_lookup()
+    async with followed(papers, lookup) as following, trio.open_nursery() as nursery:
+        used = following.follower.known
+        assert not await following.follower.newer_than(used)  # none is asked for in the next seconds
+        lookup.change(password="new")
+        lookup.hold = trio.Event()
+        nursery.start_soon(following.follower.refresh)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(_set_later, lookup.hold)
+        assert await following.follower.newer_than(used)
+
+
+async def _set_later(event: trio.Event) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    event.set()
+
+
 async def test_a_look_up_that_takes_long_is_not_waited_for(
     papers: Papers, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -155,9 +179,14 @@ async def test_an_outage_is_told_once(papers: Papers, autojump_clock: trio.testi
         lookup.fail(Code.API_BUSY)
         await trio.sleep(1000)
         assert following.follower.known is not None
+        assert not await following.follower.newer_than(following.follower.known)
         assert [event.code for event in following.events.of(AddonKept)] == ["MTLS-API-008"]
         lookup.outage = None
+        before = following.follower.looked_up_at
         await trio.sleep(1000)
+        assert before is not None
+        assert following.follower.looked_up_at is not None
+        assert following.follower.looked_up_at > before
         assert len(following.events.of(AddonRecovered)) == 1
         assert following.follower.failure is None
     assert following.moved == []
@@ -353,16 +382,83 @@ async def test_nobody_is_tried_again_without_addons(papers: Papers) -> None:
     await StartRetries([plain], reload).run()
 
 
-async def test_a_fault_of_ours_ends_the_following_and_not_the_tunnel(papers: Papers) -> None:
-    async with fake_upstream(papers) as upstream:
-        lookup = a_lookup(upstream.endpoint)
+async def test_a_fault_of_ours_ends_neither_the_following_nor_the_tunnel(papers: Papers) -> None:
+    async with fake_upstream(papers) as first, fake_upstream(papers) as second:
+        lookup = a_lookup(first.endpoint)
         async with running_proxy(tunnel(papers, addon=ADDON), lookup=lookup) as running:
+            good = lookup.credential
             lookup.credential = None  # type: ignore[assignment]  # as no parser of ours would give it
             await running.proxy.reload()
             crashed = await running.events.wait_for(SessionCrashed)
             assert "following" in crashed.client
             async with running.connect() as client:
                 await client.login()
+                assert (first.open, second.open) == (1, 0)
+            lookup.credential = replace(good, port=second.endpoint.port)
+            await running.proxy.reload()
+            async with running.connect() as client:
+                await client.login()
+                assert second.open == 1
+            assert len(running.events.of(SessionCrashed)) == 1
+
+
+async def test_who_is_closed_before_it_runs_does_not_look(papers: Papers) -> None:
+    following = Following(papers, a_lookup())
+    following.follower.close()
+    await following.follower.run()
+    assert not following.follower.running
+
+
+async def test_a_reload_waits_for_heroku_once_and_for_nothing_before_the_others(own_papers: Papers) -> None:
+    """Ten tunnels that Heroku keeps from starting, one after another, would keep the eleventh for a quarter of an hour
+    from its new certificate."""
+    lookup = a_lookup()
+    lookup.fail()
+    async with fake_upstream(own_papers) as upstream:
+        stuck = [tunnel(own_papers, addon=ADDON, name=f"stuck{number}") for number in range(3)]
+        config = [*stuck, tunnel(own_papers, upstream.endpoint, name="other")]
+        async with running_proxy(*config, lookup=lookup) as running, trio.open_nursery() as nursery:
+            lookup.hold = trio.Event()
+            results: list[Any] = []
+
+            async def reload() -> None:
+                results.extend(await running.proxy.reload())
+
+            own_papers.renew_client("renewed")
+            nursery.start_soon(reload)
+            assert (await running.events.wait_for(IdentityLoaded, 2)).tunnel == "other"
+            await until(lambda: len(lookup.asked) == 6)
+            lookup.hold.set()
+        assert [(result.tunnel.config.name, result.ok) for result in results] == [
+            ("stuck0", False),
+            ("stuck1", False),
+            ("stuck2", False),
+            ("other", True),
+        ]
+
+
+async def test_a_connection_is_dialled_with_the_certificate_that_it_is_counted_for(papers: Papers) -> None:
+    """The second attempt too: a rotation must not take a session for one of another certificate."""
+    used: list[Any] = []
+    parts: Any = TunnelParts(tunnel(papers, addon=ADDON), *[None] * 5)  # type: ignore[arg-type]  # not used here
+
+    class Dialling:
+        async def dial(self, identity: Any) -> Any:
+            used.append(identity)
+            if len(used) == 1:
+                raise UpstreamUnreachable(Code.TCP_REFUSED, "nobody there")
+            return SimpleNamespace(route=SimpleNamespace(endpoint=HERE), skipped=())
+
+    class Following:
+        known = None
+
+        async def newer_than(self, used: Any) -> bool:
+            parts.identity = "new"
+            return True
+
+    parts.dialler, parts.follower, parts.identity = Dialling(), Following(), "old"
+    await parts.dial()
+    assert used == ["old", "old"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtlskit.config.values import Login
 from mtlskit.pki.authority import Authority
@@ -114,10 +115,15 @@ async def test_another_certificate_than_the_servers_own_is_noticed(papers: Paper
 def test_what_can_be_bound_to(certificate: KeyType | bytes | None, bound: bool) -> None:
     leaf: Any = certificate
     if isinstance(certificate, KeyType):
-        from cryptography.hazmat.primitives.serialization import Encoding
-
         leaf = Authority.create("CA", now=datetime.now(UTC), kind=certificate).certificate.public_bytes(Encoding.DER)
     assert (behalf._binding(leaf) is not None) == bound
+
+
+def test_a_signature_that_nobody_knows_is_not_bound_to() -> None:
+    leaf = Authority.create("CA", now=datetime.now(UTC)).certificate.public_bytes(Encoding.DER)
+    ecdsa_with_sha256 = bytes.fromhex("2a8648ce3d040302")
+    assert leaf.count(ecdsa_with_sha256) == 2
+    assert behalf._binding(leaf.replace(ecdsa_with_sha256, ecdsa_with_sha256[:-1] + b"\x7f")) is None
 
 
 async def test_notices_come_in_their_order_and_nothing_before_we_are_in(papers: Papers) -> None:
@@ -227,6 +233,28 @@ async def test_a_new_credential_is_used_at_once(papers: Papers, warm: int) -> No
             assert (await client.message()).kind == b"D"
         assert not running.events.of(LoginRefused)
         assert openings(running) == [bool(warm), False]
+
+
+async def test_a_database_that_moves_while_we_dial(papers: Papers) -> None:
+    """The old place gets the old credential, and its refusal is no reason to ask Heroku once more."""
+    script = Server(welcomes, password="new")
+
+    async def locked(server: ServerSide) -> None:
+        lookup.change(port=new.endpoint.port, password="new")
+        follower = running.proxy.tunnels[0].follower
+        assert follower is not None
+        await follower.refresh()
+        await server.open()
+        await server.send(error_response(sqlstate="28000", message="this role may not log in"))
+
+    async with fake_upstream(papers, script) as new, fake_upstream(papers, locked) as old:
+        lookup = FakeLookup(credential_at(old.endpoint, user="u17", password=PASSWORD, database="d4f8"))
+        config = tunnel(papers, addon=ADDON, login=Login.HEROKU)
+        async with running_proxy(config, lookup=lookup) as running, running.connect() as client:
+            await client.login(STARTUP + QUERY)
+            assert (await client.message()).kind == b"D"
+        assert len(lookup.asked) == 2
+        assert not running.events.of(LoginRefused)
 
 
 async def test_it_begins_again_once_only(papers: Papers) -> None:

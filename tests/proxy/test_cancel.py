@@ -94,6 +94,10 @@ async def test_the_client_is_held_until_the_server_has_closed(papers: Papers) ->
                 await trio.testing.wait_all_tasks_blocked(0.01)
             await trio.testing.wait_all_tasks_blocked(0.01)
             assert not closed.is_set()
+            (only,) = running.proxy.tunnels
+            assert only.identity is not None
+            # It is under way with a certificate that may not be revoked under it.
+            assert (only.sessions_by_serial, only.undecided) == ({only.identity.serial: 2}, 0)
             server.may_close.set()
 
 

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 import trio
 
-from mtlskit.config.values import ExpiringSessions
+from mtlskit.config.values import ExpiringSessions, Login, TunnelKind
 from mtlskit.proxy import expiry
 from mtlskit.proxy.events import SessionClosed, SessionExpired, SessionsExpiring, SessionsKept
 from mtlskit.telemetry import Level
 from mtlskit.wire.postgres.messages import frame
+from tests.support.addons import ADDON, FakeLookup, credential_at
 from tests.support.fake_upstream import PATIENCE, READY, WELCOME, Papers, ServerSide, echo, fake_upstream
+from tests.support.scram_server import Scram
 from tests.support.tunnels import STARTUP, RawClient, Running, running_proxy, tunnel
+from tests.support.warm_peers import until
 
 QUERY = frame(b"Q", b"select 1\0")
 SYNC = frame(b"S", b"")
@@ -143,6 +146,23 @@ async def test_what_was_sent_before_the_login_was_over_is_waited_for(ending: Pap
             await told_to_reconnect(client)
 
 
+async def test_sessions_that_we_have_logged_in_ourselves_are_ended_as_well(ending: Papers) -> None:
+    async def asks_for_the_password(server: ServerSide) -> None:
+        await server.open()
+        assert await Scram(server, "s3cret").whole()
+        await server.send(WELCOME)
+        await echo(server)
+
+    async with fake_upstream(ending, asks_for_the_password) as upstream:
+        lookup = FakeLookup(credential_at(upstream.endpoint, user="u17", password="s3cret"))
+        config = tunnel(ending, addon=ADDON, login=Login.HEROKU, **DRAIN)
+        async with running_proxy(config, lookup=lookup) as running, running.connect() as client:
+            await client.login(STARTUP + QUERY)
+            assert [message.kind for message in await client.until_ready()] == [b"D", b"Z"]
+            await renew(running, ending)
+            await told_to_reconnect(client)
+
+
 async def test_by_default_they_are_kept(ending: Papers) -> None:
     async with (
         fake_upstream(ending) as upstream,
@@ -159,6 +179,38 @@ async def test_by_default_they_are_kept(ending: Papers) -> None:
         await kept.send(QUERY)
         await kept.until_ready()
         assert len(run.events.of(SessionExpired)) == 1
+
+
+@pytest.mark.parametrize(("kind", "warm"), [(TunnelKind.POSTGRES, 0), (TunnelKind.POSTGRES, 1), (TunnelKind.TCP, 0)])
+async def test_who_is_still_arriving_is_counted_for_the_certificate_in_use(
+    ending: Papers, kind: TunnelKind, warm: int
+) -> None:
+    """A certificate may be revoked when nobody is counted for it."""
+    dialled, go_on = trio.Event(), trio.Event()
+
+    async def slow(server: ServerSide) -> None:
+        if warm:
+            await server.open()
+        dialled.set()
+        await go_on.wait()
+
+    async with fake_upstream(ending, slow) as upstream:
+        config = tunnel(ending, upstream.endpoint, kind=kind, warm=warm)
+        async with running_proxy(config) as running:
+            (only,) = running.proxy.tunnels
+            if warm:
+                await until(lambda: only.warm_counts is not None and only.warm_counts.made == 1)
+            async with running.connect() as client:
+                if kind is TunnelKind.POSTGRES:
+                    await until(lambda: (only.sessions_by_serial, only.undecided) == ({}, 1))
+                    await client.send(STARTUP)
+                with trio.fail_after(PATIENCE):
+                    await dialled.wait()
+                assert only.identity is not None
+                old = only.identity.serial
+                await renew(running, ending)
+                assert (only.sessions_by_serial, only.undecided) == ({old: 1}, 0)
+                go_on.set()
 
 
 async def test_sessions_are_counted_by_the_certificate_they_were_opened_with(ending: Papers) -> None:

@@ -40,6 +40,7 @@ from mtlskit.proxy.tunnel import Tunnel, TunnelState
 from mtlskit.wire.postgres.messages import frame
 from tests.support.fake_upstream import PATIENCE, WELCOME, Papers, ServerSide, echo, fake_upstream, nobody_listens
 from tests.support.tunnels import STARTUP, EventLog, connected, running_proxy, tunnel
+from tests.support.warm_peers import until
 
 TERMINATE = frame(b"X", b"")
 
@@ -369,6 +370,26 @@ async def test_a_listener_that_breaks_marks_the_tunnel_and_a_reload_mends_it(pap
             await another.login()
         await client.send(frame(b"Q", b"still here\0"))
         await client.until_ready()
+
+
+async def test_who_came_before_the_listener_broke_is_dialled_with_the_new_certificate(own_papers: Papers) -> None:
+    """A rotation takes it for granted, as this client is not counted for any certificate yet."""
+    async with (
+        fake_upstream(own_papers) as upstream,
+        running_proxy(tunnel(own_papers, upstream.endpoint)) as running,
+        running.connect() as client,
+    ):
+        served = running.proxy.tunnels[0]
+        await until(lambda: served.undecided == 1)
+        listener = served._listener
+        assert listener is not None
+        listener._sockets[0][0].shutdown(socket.SHUT_RDWR)
+        await running.events.wait_for(TunnelFailed)
+        own_papers.renew_client("renewed")
+        await running.proxy.reload()
+        assert served.identity is not None
+        await client.login()
+        assert served.sessions_by_serial == {served.identity.serial: 1}
 
 
 class _Disk:

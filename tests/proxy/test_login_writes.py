@@ -12,8 +12,11 @@ import trio.testing
 
 from mtlskit.config.values import Verify
 from mtlskit.errors import Code, MtlskitError, UpstreamLost, UpstreamRefusedUs
+from mtlskit.proxy.behalf import Behalf
 from mtlskit.proxy.login import Login
-from mtlskit.wire.postgres.messages import frame
+from mtlskit.wire.postgres.messages import authentication_sasl, error_response, frame
+from mtlskit.wire.postgres.scram import SCRAM
+from mtlskit.wire.postgres.startup import StartupReceived
 
 ALERT = ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca")
 ALERT.reason = "TLSV1_ALERT_UNKNOWN_CA"
@@ -38,6 +41,51 @@ class _Broken:
             await trio.sleep(1.0)
             raise read
         return read
+
+
+async def test_a_refusal_is_heard_where_we_log_in_ourselves(autojump_clock: trio.testing.MockClock) -> None:
+    """A server that is full may say so and close before it has read our StartupMessage."""
+    full = error_response(sqlstate="53300", message="sorry, too many clients already")
+    tls: Any = _Broken(ConnectionResetError(104, "Connection reset"), authentication_sasl([SCRAM]) + full)
+    tls.engine = SimpleNamespace(peer_certificate=lambda: None)
+    known: Any = SimpleNamespace(credential=SimpleNamespace(user="u17", database="d4f8"))
+    behalf = Behalf(known, StartupReceived((3, 0), {}, b""))
+    upstream: Any = SimpleNamespace(tls=tls, route="db.example.com:5432", identity=SimpleNamespace(verify=Verify()))
+    ours, theirs = trio.socket.socketpair()
+    with ours, theirs:
+        login = Login(ours, upstream, lambda event: None, behalf=behalf)
+        await login.run(behalf.packet, b"", 60.0)
+        assert login.to_client == full
+
+
+class _Slow:
+    """A TLS connection that takes its time to write; a server that speaks at once, and again when it was answered."""
+
+    def __init__(self) -> None:
+        self.engine = SimpleNamespace(peer_certificate=lambda: None)
+        self.sent: list[bytes] = []
+        self._speak, self._hear = trio.open_memory_channel[bytes](2)
+        self._speak.send_nowait(authentication_sasl([SCRAM]))
+
+    async def send_all(self, data: bytes) -> None:
+        await trio.sleep(0.5 if data[:1] == b"p" else 1.0)
+        self.sent.append(data[:1])
+        if data[:1] == b"p":
+            self._speak.send_nowait(error_response(sqlstate="28000", message="no"))
+
+    async def receive_some(self) -> bytes:
+        return await self._hear.receive()
+
+
+async def test_nothing_gets_before_the_startup_message(autojump_clock: trio.testing.MockClock) -> None:
+    tls: Any = _Slow()
+    known: Any = SimpleNamespace(credential=SimpleNamespace(user="u17", database="d4f8"))
+    behalf = Behalf(known, StartupReceived((3, 0), {}, b""))
+    upstream: Any = SimpleNamespace(tls=tls, route="db.example.com:5432", identity=SimpleNamespace(verify=Verify()))
+    ours, theirs = trio.socket.socketpair()
+    with ours, theirs:
+        await Login(ours, upstream, lambda event: None, behalf=behalf).run(behalf.packet, b"", 60.0)
+    assert tls.sent == [b"\0", b"p"]
 
 
 async def _fault(tls: _Broken) -> MtlskitError:

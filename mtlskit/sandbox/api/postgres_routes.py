@@ -38,7 +38,7 @@ def _endpoint_fields(calls: Calls, addon: AddonRecord) -> dict[str, Any]:
     return {
         "app": APP,
         "addon": addon.name,
-        "status": addon.endpoint_status(now),
+        "status": addon.endpoint_status(now) or "Deprovisioning",  # a space in a hurry has taken it down meanwhile
         "enabled_by": OWNER,
         "active_ip_rules": [rule_fields(calls, rule) for rule in addon.rules if rule.status(now) == "Authorized"],
         "certificate_authority_chain": calls.hooks.authorities(),

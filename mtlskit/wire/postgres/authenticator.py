@@ -55,6 +55,8 @@ _MAX_AUTHENTICATION: Final = 4_200
 """The length of an authentication request: SCRAM's bound of 4,096 bytes for its messages, and what is around them."""
 _MAX_BEFORE: Final = 64 * 1024
 """Bytes of notices and the like before AuthenticationOk, at most. A server has hardly anything to say by then."""
+_SHOWN: Final = 200
+"""Characters of an offer that reach the log and the client."""
 
 _OK, _SASL, _CONTINUE, _FINAL = 0, 10, 11, 12
 
@@ -178,8 +180,9 @@ class Authenticator:
             able = self._binding is not None
             mechanism, self._exchange = SCRAM, ScramExchange(able=able, nonce=self._nonce)
         else:
-            shown = ", ".join(name.decode("ascii", "backslashreplace") for name in names if name)
-            raise _refused(shown or "no mechanism")
+            # As Python writes bytes: nothing in it can act on a terminal.
+            shown = ", ".join(repr(name)[2:-1] for name in names if name)
+            raise _refused(shown[:_SHOWN] or "no mechanism")
         first = self._exchange.first()
         self._expected = _CONTINUE
         return [Send(frame(b"p", mechanism.encode() + b"\0" + struct.pack("!i", len(first)) + first))]

@@ -240,17 +240,23 @@ def server_end_point(certificate: x509.Certificate) -> bytes:
 
 
 def prepare_password(password: str) -> bytes:
-    """SASLprep (RFC 4013). Where the password does not obey it, its bytes as they are, which is PostgreSQL's way."""
+    """SASLprep (RFC 4013), as PostgreSQL and libpq do it, because what matters is to come to the same keys.
+
+    Where the password does not obey it, its bytes as they are. Unlike in the RFC, what is prohibited is looked for
+    before the normalization; and a zero width space, which is in two tables, becomes a space.
+    """
     mapped = "".join(
-        " " if stringprep.in_table_c12(char) else char for char in password if not stringprep.in_table_b1(char)
+        " " if stringprep.in_table_c12(char) else char
+        for char in password
+        if stringprep.in_table_c12(char) or not stringprep.in_table_b1(char)
     )
-    prepared = unicodedata.normalize("NFKC", mapped)
-    return (password if not prepared or _prohibited(prepared) else prepared).encode()
+    if not mapped or _prohibited(mapped):
+        return password.encode()
+    return unicodedata.normalize("NFKC", mapped).encode()
 
 
 _PROHIBITED = (
     stringprep.in_table_a1,
-    stringprep.in_table_c12,
     stringprep.in_table_c21_c22,
     stringprep.in_table_c3,
     stringprep.in_table_c4,
@@ -323,7 +329,7 @@ def _fields(message: bytes, order: tuple[str, ...]) -> dict[str, str]:
     if names[: len(order)] != order or len(set(names)) != len(names) or not all(equals for _, equals, _ in pairs):
         raise _malformed(f"the message does not begin with the fields {', '.join(order)}")
     if "m" in names:
-        raise ScramError("0A000", "client requires an unsupported SCRAM extension")
+        raise ScramError("0A000", "SCRAM message with an extension that must be understood and is not")
     fields = {name: value for name, _, value in pairs}
     if not fields["r"] or not fields["r"].isprintable() or not fields["r"].isascii():
         raise _malformed("the nonce is empty or not printable")

@@ -39,6 +39,16 @@ async def test_an_endpoint_goes_and_comes_in_its_time(api: RunningApi) -> None:
     assert (await api.client.post(api.endpoint())).status_code == 409
 
 
+async def test_an_endpoint_that_is_gone_before_the_answer_is_made_has_a_status_all_the_same(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A space that is sped up much revokes for longer than it takes the endpoint to go."""
+    monkeypatch.setattr(api.hooks, "revoke", lambda serial: api.clock.forward(61))
+    gone = await api.client.delete(api.endpoint())
+    assert (gone.status_code, gone.json()["status"]) == (202, "Deprovisioning")
+    assert await _status(api) == 404
+
+
 async def test_taking_the_endpoint_down_ends_its_certificates_and_forgets_its_rules(api: RunningApi) -> None:
     before = (await api.client.get(f"{api.endpoint()}/certificates")).json()
     await api.client.delete(api.endpoint())

@@ -222,6 +222,12 @@ def test_a_client_that_was_not_asked_accepts_no_signature() -> None:
         ("\u06271", "\u06271".encode()),  # bad bidirectional text: as it is
         ("\u0627\u0628", "\u0627\u0628".encode()),
         ("\u00ad", "\u00ad".encode()),  # nothing would be left
+        # What follows was seen at PostgreSQL 15, and is not what the RFC says.
+        ("a\u200bb", b"a b"),  # a zero width space is a space first
+        ("\u200b", b" "),
+        ("\u0627\u200b", "\u0627\u200b".encode()),
+        ("\U0001f130", "\U0001f130".encode()),  # unassigned in Unicode 3.2, whatever it normalizes to
+        ("a\u0300\u0340", "a\u0300\u0340".encode()),  # prohibited, and would normalize to what is not
     ],
 )
 def test_saslprep(password: str, prepared: bytes) -> None:
