@@ -54,6 +54,19 @@ def maven_copy(pin: Pin, into: Path) -> Path:
     return _checked(next(into.glob("*.jar")), pin)
 
 
+def maven_copy_dependencies(pom: Path, into: Path) -> None:
+    """Fetch every jar of a pom's runtime with ``mvn dependency:copy-dependencies``. The caller checks them."""
+    _run(
+        "mvn",
+        [
+            *("-q", "-B", "-f", str(pom), "dependency:copy-dependencies"),
+            *("-DincludeScope=runtime", f"-DoutputDirectory={into}"),
+        ],
+        cwd=into,
+        hint="install Maven: apt-get install maven",
+    )
+
+
 def check_integrity(path: Path, integrity: str) -> None:
     """Raise `IntegrityError` unless the file has this digest (``ALGORITHM-BASE64``)."""
     algorithm, _, wanted = integrity.partition("-")

@@ -13,7 +13,7 @@ from pathlib import Path
 # clean-up of ours. The wait for the server is bounded because in a container without an init its zombie stays for ever.
 _GUARD = """
 while read -r _; do :; done
-kill -QUIT "$1" 2>/dev/null
+kill "-$3" "$1" 2>/dev/null
 tries=0
 while kill -0 "$1" 2>/dev/null && [ "$tries" -lt 50 ]; do tries=$((tries + 1)); sleep 0.1; done
 rm -rf -- "$2"
@@ -21,11 +21,11 @@ rm -rf -- "$2"
 
 
 class Guard:
-    """Ends a server (SIGQUIT) and removes its folder if this process dies before `dismiss`."""
+    """Ends a server (by default with SIGQUIT) and removes its folder if this process dies before `dismiss`."""
 
-    def __init__(self, pid: int, folder: Path) -> None:
+    def __init__(self, pid: int, folder: Path, how: signal.Signals = signal.SIGQUIT) -> None:
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD, "guard", str(pid), str(folder)],
+            ["/bin/sh", "-c", _GUARD, "guard", str(pid), str(folder), str(how.value)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
