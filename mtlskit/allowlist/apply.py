@@ -49,6 +49,10 @@ AT_ONCE: Final = 4
 _MOST_TRIES: Final = 3
 """Of each change. More would be a quarrel with another host, or with Heroku."""
 
+_TRY_FOR: Final = 60.0
+"""Seconds after which no change that failed is tried again, unless there is more time to wait: the client has been
+patient with each try already, for minutes where Heroku fails to add a rule."""
+
 
 async def apply(
     api: RuleApi,
@@ -237,7 +241,8 @@ class _Worker:
         """Leave it to the next round, which sees in the list whether it took effect; or give up."""
         self._tries[what] += 1
         again = may_pass(exc) or (exc.code is Code.API_REFUSED and not refused_before)
-        if not again or self._tries[what] >= _MOST_TRIES:
+        late = trio.current_time() - self._began > max(self._wait or 0.0, _TRY_FOR)
+        if late or not again or self._tries[what] >= _MOST_TRIES:
             raise exc
 
     def _count(self, what: str, sentence: str) -> None:

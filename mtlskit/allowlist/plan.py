@@ -365,8 +365,8 @@ def _lockout(
     return AllowlistError(
         Code.ALLOW_LOCKOUT,
         f"{addon}: removing {rule.cidr} would lock out {address}, this host's own address{until}",
-        f'keep it: mtlskit allowlist add {address} --addon {addon} --description "{MY_ADDRESS}"; '
-        "or remove it all the same: --lock-me-out",
+        "keep a rule that covers it (in a file: my_ip = true, or the address among rules); or remove it all the same:"
+        " --lock-me-out",
     )
 
 

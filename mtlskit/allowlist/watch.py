@@ -166,6 +166,9 @@ class _Watcher:
             self._disagreements += 1
             if self._disagreements >= _MOST_DISAGREEMENTS:
                 raise _disagree(seen)
+            if self._disagreements == 1:
+                told = _disagree(seen)
+                self._tools.emit(WatchTroubled(what=_ADDRESS, code=told.code.value, reason=told.sentence, hint=""))
             self._due = trio.current_time() + _SHORT
             return
         self._disagreements = 0

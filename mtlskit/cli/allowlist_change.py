@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ from mtlskit.cli.allowlist_common import (
     YesOption,
     addresses_or_none,
     again,
+    interrupted,
     my_address,
     my_ip_of,
     parse_ranges,
@@ -83,9 +85,8 @@ def add(
     quiet: QuietOption = False,
 ) -> None:
     """Let ranges of addresses in, at every add-on that is named."""
-    with reported(as_json=as_json or wants_json(log)):
-        from functools import partial
-
+    plain = as_json or wants_json(log)
+    with reported(as_json=plain, on_interrupt=partial(interrupted, as_json=plain)):
         from mtlskit.allowlist.gather import gather
         from mtlskit.allowlist.owner import NOBODY
         from mtlskit.allowlist.plan import Wanted
@@ -129,7 +130,8 @@ def remove(
     quiet: QuietOption = False,
 ) -> None:
     """Take rules away, at every add-on that is named. The rule that lets this host in stays, unless you insist."""
-    with reported(as_json=as_json or wants_json(log)):
+    plain = as_json or wants_json(log)
+    with reported(as_json=plain, on_interrupt=partial(interrupted, as_json=plain)):
         from mtlskit.allowlist.gather import gather
         from mtlskit.allowlist.owner import NOBODY
         from mtlskit.allowlist.several import removal, remove_rules

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from mtlskit.cli.render import warn
 from mtlskit.cli.usage import harmless
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "TimeoutOption",
     "YesOption",
     "addresses_or_none",
+    "interrupted",
     "my_address",
     "parse_ranges",
     "seconds_of",
@@ -91,6 +93,11 @@ def shown(log: str, *, quiet: bool) -> Shown:
             progress.emit(event)
 
     return Shown(emit, progress)
+
+
+def interrupted(*, as_json: bool) -> None:
+    """Say what Ctrl-C has left."""
+    warn("interrupted; what was changed stays, and the same command goes on with the rest", as_json=as_json)
 
 
 def seconds_of(timeout: str) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ from mtlskit.cli.allowlist_common import (
     TimeoutOption,
     YesOption,
     addresses_or_none,
+    interrupted,
     my_address,
     seconds_of,
     shown,
@@ -150,7 +152,8 @@ def apply(
     quiet: QuietOption = False,
 ) -> None:
     """Make the rules what the file says: add, wait until they act, then remove what is not wanted any more."""
-    with reported(as_json=as_json or wants_json(log)):
+    plain = as_json or wants_json(log)
+    with reported(as_json=plain, on_interrupt=partial(interrupted, as_json=plain)):
         show = shown(log, quiet=quiet)
         patience = None if no_wait else seconds_of(timeout)
         wish = replace(_wish(config, names, prune, allow_gap, collapse, lock_me_out, source), yes=yes, seen=seen)
@@ -225,8 +228,6 @@ def _wish(
 
 async def _plans(heroku: Heroku, wish: _Wish, emit: Emit) -> list[Plan]:
     """A plan for each list, of what is there now."""
-    from functools import partial
-
     import trio
 
     from mtlskit.allowlist.gather import gather
@@ -321,7 +322,6 @@ async def _carry_out(
     Raises `AllowlistError`, `StoreError`.
     """
     from contextlib import AsyncExitStack
-    from functools import partial
 
     from mtlskit.allowlist.apply import apply as carry_out
     from mtlskit.allowlist.state import state_folder

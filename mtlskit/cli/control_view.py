@@ -31,6 +31,7 @@ def show_status(status: Mapping[str, Any], *, now: datetime | None = None) -> No
         f"proxy {status.get('pid')}{draining}: {printable(str(status.get('config') or 'from flags'))},"
         f" version {printable(str(status.get('version')))}, up {span_text(float(status.get('uptime', 0)))}"
     )
+    _tell_of_file(status)
     tunnels = list(status.get("tunnels", ()))
     rows = [_row(tunnel, moment) for tunnel in tunnels]
     widths = [max(map(len, column)) for column in zip(_HEADS, *rows, strict=True)]
@@ -44,15 +45,27 @@ def show_status(status: Mapping[str, Any], *, now: datetime | None = None) -> No
 def show_reload(pid: int, answer: Mapping[str, Any]) -> None:
     """What each tunnel of a proxy serves after a reload."""
     line(f"proxy {pid}:")
+    _tell_of_file(answer)
     for tunnel in answer.get("tunnels", ()):
         name, error, serial = printable(str(tunnel.get("name"))), tunnel.get("error"), tunnel.get("serial")
         serves = f"serial {printable(str(serial))}, valid until {_day(tunnel.get('not_after'))}"
         if tunnel.get("ok"):
             line(f"  {name}: identity {printable(str(tunnel.get('identity')))}, {serves}")
+            if isinstance(looked := tunnel.get("addon_error"), dict):
+                _show_error(
+                    f"where Heroku's side is could not be looked up: {looked.get('reason')}",
+                    str(looked.get("hint", "")),
+                )
             continue
         line(painted(f"  {name}: not loaded; " + (f"it keeps {serves}" if serial else "it does not run"), Colour.RED))
         if isinstance(error, dict):
             _show_error(f"{error.get('reason')} [{error.get('code')}]", str(error.get("hint", "")))
+
+
+def _tell_of_file(facts: Mapping[str, Any]) -> None:
+    if facts.get("config_changed"):
+        told = "  its configuration file has changed since it started: what is new there counts after a restart"
+        line(painted(told, Colour.YELLOW))
 
 
 def show_unanswered(pid: int, reason: str, hint: str) -> None:

@@ -80,6 +80,8 @@ class _Teller:
     def _fact(self, fact: DemoFact) -> None:
         self._wrap(fact.text, first="   ", after="   ")
         for text in fact.quote.splitlines():
+            if not text.strip():
+                line(f"{self._dim}     |{self._plain}")
             self._wrap(text.strip(), first="     | ", after="     | ", style=self._dim)
 
     def _wrap(self, text: str, *, first: str = "", after: str = "", style: str = "") -> None:
@@ -112,6 +114,9 @@ class _Teller:
         line(f"   PGPASSWORD={shlex.quote(space.password)} psql '{plain}'")
         self._wrap("The same database without the tunnel, with the certificate in the client's own hands:")
         line(f'   . {environment} && psql "$DATABASE_URL"')
+        self._wrap("What the proxy is doing:")
+        config = shlex.quote(str(space.directory.with_name("mtlskit.toml")))
+        line(f"   {as_called(sys.argv[0])} status --config {config}")
         line("Ctrl-C ends it and removes everything.")
 
     def _next(self, done: DemoFinished) -> None:

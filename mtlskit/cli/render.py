@@ -99,12 +99,14 @@ def painted(text: str, colour: Colour | None) -> str:
 
 
 def line(text: str = "") -> None:
-    """One line of a command's output. A reader that has gone (`| head`) is no error, a full disk is."""
+    """One line of a command's output. A reader that has gone (`| head`) is no error, a full disk is.
+
+    The command goes on without a reader: it may be about to do what it was called for.
+    """
     try:
         print(text, flush=True)
     except BrokenPipeError:
         _forget(sys.stdout)
-        raise typer.Exit(0) from None
     except OSError as exc:
         _forget(sys.stdout)
         _tell(f"error: the output cannot be written: {exc.strerror}")

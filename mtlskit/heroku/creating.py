@@ -79,6 +79,8 @@ async def _look(asker: Asker, call: Call, failed: HerokuError, look: Callable[[]
             status=failed.status,
             request_id=failed.request_id,
         ) from exc
+    if found is None and failed.code is not Code.API_UNCERTAIN:
+        return None  # a refusal that is one: its error says everything
     reason = failed.sentence.removeprefix(f"{call.about}: ")
     asker.emit(HerokuLookedUp(about=call.about, reason=reason, found=found is not None))
     return found

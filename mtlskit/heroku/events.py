@@ -43,7 +43,7 @@ class HerokuCallRepeated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class HerokuCallDelayed(HerokuCallRepeated):
-    """The same, and the pause is so long that a person who waits would wonder."""
+    """The same, and the try or the pause is so long that a person who waits would wonder."""
 
     level: ClassVar[Level] = Level.WARNING
 

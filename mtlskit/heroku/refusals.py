@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 
 from mtlskit.errors import Code, HerokuError
-from mtlskit.heroku.token import Token
+from mtlskit.heroku.token import VARIABLE, Token
 from mtlskit.heroku.token_forms import clean
 from mtlskit.heroku.transport import Answer
 
@@ -111,7 +111,13 @@ def _meaning(answer: Answer, token: Token) -> tuple[Code, str, str]:
         return (
             Code.API_TOKEN_REFUSED,
             f"the token from {token.source} is refused",
-            "it has expired or was revoked: run heroku login, or set HEROKU_API_KEY to the output of heroku auth:token",
+            "it has expired or was revoked: "
+            + (
+                "set HEROKU_API_KEY to another (heroku authorizations:create makes one that lasts), and restart what"
+                " was started with the old one"
+                if token.source == VARIABLE
+                else "heroku login, or set HEROKU_API_KEY (heroku authorizations:create makes a token that lasts)"
+            ),
         )
     if status == 403 and said_by(answer).id == "two_factor":
         return (

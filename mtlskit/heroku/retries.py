@@ -106,6 +106,7 @@ class Asker:
         tries = 0
         while True:
             tries += 1
+            sent = trio.current_time()
             try:
                 answer = await self._signer.send(
                     call.method, self.base_url + call.path, {**headers, **call.headers}, content
@@ -128,7 +129,7 @@ class Asker:
             spent = tries >= self.patience.tries and error.code is not Code.API_BUSY
             if spent or trio.current_time() - began + pause > self.patience.total:
                 raise _given_up(error, tries, asked)
-            self._tell_repeated(call, reason, pause, tries)
+            self._tell_repeated(call, reason, pause, tries, slow=trio.current_time() - sent >= _LONG_PAUSE)
             await trio.sleep(pause)
 
     def _not_answered(self, call: Call, lost: Lost) -> HerokuError:
@@ -150,8 +151,8 @@ class Asker:
     def _answered(self, call: Call, answer: Answer) -> HerokuAnswered:
         return HerokuAnswered(method=call.method, path=call.path, status=answer.status, request_id=answer.request_id)
 
-    def _tell_repeated(self, call: Call, reason: str, pause: float, tries: int) -> None:
-        kind = HerokuCallDelayed if pause >= _LONG_PAUSE else HerokuCallRepeated
+    def _tell_repeated(self, call: Call, reason: str, pause: float, tries: int, *, slow: bool) -> None:
+        kind = HerokuCallDelayed if slow or pause >= _LONG_PAUSE else HerokuCallRepeated
         self.emit(kind(method=call.method, path=call.path, reason=reason, pause=round(pause, 3), tries=tries + 1))
 
 

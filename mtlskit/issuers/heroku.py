@@ -23,6 +23,12 @@ from mtlskit.issuers.base import Delivery, Facts, Order, Withdrawn
 __all__ = ["CertificateApi", "HerokuIssuer"]
 
 
+_FOUND = (
+    "the answer to the request for a certificate was lost, so {id} was looked up and taken; in case another host has"
+    " asked for that one, it will not be revoked by itself"
+)
+
+
 class CertificateApi(Protocol):
     """The calls for one add-on's certificates. Each raises `MtlskitError` with what the API said."""
 
@@ -111,6 +117,7 @@ class HerokuIssuer:
             root_pem=None if roots is None else roots.encode("utf-8"),
             remote_id=id,
             ours=bool(receipt.get("surely_ours")),
+            notes=() if receipt.get("surely_ours") else (_FOUND.format(id=id),),
         )
 
     def waiting_for(self, order: Order, receipt: Facts) -> str:

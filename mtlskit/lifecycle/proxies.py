@@ -14,8 +14,8 @@ from mtlskit.errors import Code, ConfigError, ControlError, RotationError
 __all__ = ["ControlledProxies", "Proxies"]
 
 
-_NOT_LISTENING = "MTLS-LSN-"
-"""How the codes of a tunnel begin whose port is in use, for instance."""
+_NOT_LISTENING = ("MTLS-LSN-", "MTLS-API-")
+"""How the codes of a tunnel begin whose port is in use, or that has not been told by Heroku where to connect."""
 
 
 class Proxies(Protocol):

@@ -22,7 +22,7 @@ def handlers(proxy: Proxy, started: Started, emit: Emit) -> Mapping[str, Handler
     """The requests that a proxy does."""
 
     async def tell(request: Request) -> Answer:
-        return Answer(status(proxy, started))
+        return Answer(status(proxy, started, config_changed=await started.outdated()))
 
     async def reload(request: Request) -> Answer:
         if proxy.stopping:
@@ -30,7 +30,8 @@ def handlers(proxy: Proxy, started: Started, emit: Emit) -> Mapping[str, Handler
                 Code.CTL_STOPPING, "the proxy is stopping, and reads no certificates any more", "start it again"
             )
         emit(ControlAsked(do="reload"))
-        return Answer(reloaded_facts(await proxy.reload()))
+        results = await proxy.reload()
+        return Answer(reloaded_facts(results, config_changed=await started.outdated()))
 
     async def stop(request: Request) -> Answer:
         def close_doors() -> None:

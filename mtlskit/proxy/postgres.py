@@ -16,7 +16,15 @@ import trio
 
 from mtlskit.config.values import ExpiringSessions
 from mtlskit.config.values import Login as LoginMode
-from mtlskit.errors import ClientError, ClientLimitReached, ClientTooSlow, Code, MtlskitError, UpstreamError
+from mtlskit.errors import (
+    ClientError,
+    ClientLimitReached,
+    ClientTooSlow,
+    Code,
+    MtlskitError,
+    UpstreamError,
+    UpstreamRefusedUs,
+)
 from mtlskit.net.dial import Route, Upstream
 from mtlskit.net.faults import tcp_fault, tls_fault
 from mtlskit.net.identity import IdentitySnapshot
@@ -189,11 +197,29 @@ class PostgresSession:
                 return login.unsent
             for event in login.refused or ():
                 self._note(event, upstream.route)
+            if login.refused is not None and behalf is not None:
+                self._explain(behalf, upstream.route)
             facts = replace(facts, bytes_up=login.bytes_up, bytes_down=login.bytes_down)
             await self._hand_over(upstream, login, facts)
             return None
         finally:
             upstream.tls.close()
+
+    def _explain(self, behalf: Behalf, route: Route) -> None:
+        """Raise what the client should hear instead of a refusal of a password that it has never sent.
+
+        Only where Heroku could not be asked for a newer one; else the server's own words say it best.
+        """
+        follower = self._parts.follower
+        if follower is None or follower.failure is None:
+            return
+        failure = follower.failure
+        raise UpstreamRefusedUs(
+            failure.code,
+            f"{route} refuses the credential of {follower.addon} (user {behalf.user}), and Heroku could not be asked"
+            f" for a newer one: {failure.sentence}",
+            failure.hint,
+        )
 
     def _behalf(self, opening: StartupReceived, route: Route) -> Behalf | None:
         """Who logs in for the client, if that is what the tunnel does, with what is known now.

@@ -8,7 +8,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
 
 from mtlskit import __version__
 from mtlskit.net.identity import IdentitySnapshot
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Started", "reloaded_facts", "status"]
 
+_DISK: Final = 1.0  # seconds
+
 
 @dataclass(frozen=True)
 class Started:
@@ -33,15 +37,36 @@ class Started:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     steady: float = field(default_factory=time.monotonic)
     """The same moment on the clock that nobody sets."""
+    _mark: tuple[int, ...] = field(init=False, repr=False, default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_mark", self._marks())
+
+    def _marks(self) -> tuple[int, ...]:
+        """Of the file; none where there is no file."""
+        try:
+            found = self.source.stat() if self.source is not None else None
+        except OSError:
+            found = None
+        return () if found is None else (found.st_ino, found.st_size, found.st_mtime_ns)
+
+    async def outdated(self) -> bool:
+        """Whether the file is another one now than the one that is in use. A disk that hangs holds nobody up."""
+        with trio.move_on_after(_DISK):
+            return await trio.to_thread.run_sync(self._marks, abandon_on_cancel=True) != self._mark
+        return False
 
 
-def status(proxy: Proxy, started: Started, *, now: datetime | None = None) -> dict[str, Any]:
-    """The proxy and its tunnels."""
+def status(
+    proxy: Proxy, started: Started, *, now: datetime | None = None, config_changed: bool = False
+) -> dict[str, Any]:
+    """The proxy and its tunnels. `config_changed`: its file says something else since."""
     moment = now or datetime.now(UTC)
     return {
         "pid": os.getpid(),
         "version": __version__,
         "config": None if started.source is None else str(started.source.absolute()),
+        "config_changed": config_changed,
         "started_at": _text(started.at),
         "uptime": round(time.monotonic() - started.steady, 3),
         "draining": proxy.stopping,
@@ -50,13 +75,13 @@ def status(proxy: Proxy, started: Started, *, now: datetime | None = None) -> di
     }
 
 
-def reloaded_facts(results: tuple[Reloaded, ...]) -> dict[str, Any]:
+def reloaded_facts(results: tuple[Reloaded, ...], *, config_changed: bool = False) -> dict[str, Any]:
     """What each tunnel serves after a reload."""
-    return {"tunnels": [_reloaded(result) for result in results]}
+    return {"config_changed": config_changed, "tunnels": [_reloaded(result) for result in results]}
 
 
 def _reloaded(result: Reloaded) -> dict[str, Any]:
-    identity = result.tunnel.identity
+    identity, follower = result.tunnel.identity, result.tunnel.follower
     return {
         "name": result.tunnel.config.name,
         "ok": result.ok,
@@ -64,6 +89,7 @@ def _reloaded(result: Reloaded) -> dict[str, Any]:
         "serial": None if identity is None else identity.serial,
         "not_after": None if identity is None else _text(identity.not_after),
         "error": None if result.error is None else described(result.error),
+        "addon_error": None if follower is None or follower.failure is None else described(follower.failure),
     }
 
 

@@ -51,6 +51,8 @@ _SPEED_UP = 900
 _NEW_ADDRESS = "127.0.0.77"
 
 _CONFIGURATION = """\
+control = "control"
+
 [identity.reporting]
 issuer = "heroku"
 addon  = "{addon}"
@@ -122,7 +124,9 @@ class _Story:
         options = SpaceOptions(self._folder / "space", api=ApiOptions(speed_up=_SPEED_UP, bare=True), keep_data=False)
         self.space = await self._nursery.start(partial(run_space, options))
         text = _CONFIGURATION.format(addon=self.space.addon)
-        config = parse_config(text, source=self._folder / "mtlskit.toml", environ={})
+        file = self._folder / "mtlskit.toml"
+        file.write_text(text, encoding="utf-8")
+        config = parse_config(text, source=file, environ={})
         self._operator = Operator(self.space, config, self._folder / "state", Place(self._folder / "control"))
         say.fact(f"its database {self.space.addon} is behind a gateway on {self.space.gateway_address}")
         say.fact("what is wanted is written down once, in mtlskit.toml:", text)

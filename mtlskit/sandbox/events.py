@@ -100,10 +100,13 @@ class SandboxReady(Event):
     """Everything runs, and sandbox.json tells how to reach it."""
 
     file: str
+    bare: bool = False
+    """Nobody can connect yet."""
 
     def sentence(self) -> str:
         environment = shlex.quote(str(Path(self.file).with_name("sandbox.env")))
-        return f'the sandbox is ready: {self.file}; in another terminal: . {environment} && psql "$DATABASE_URL"'
+        command = 'mtlskit heroku enable "$MTLSKIT_SANDBOX_ADDON" --wait' if self.bare else 'psql "$DATABASE_URL"'
+        return f"the sandbox is ready: {self.file}; in another terminal: . {environment} && {command}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ async def run_space(
                 start = _Start(nursery, options, theirs, folder, emit)
                 space = await start.run(listener, api_listener)
                 space.tell()
-                emit(SandboxReady(file=str(space.file)))
+                emit(SandboxReady(file=str(space.file), bare=options.api.bare))
                 ready = True
                 task_status.started(space)
         finally:

@@ -234,6 +234,23 @@ async def test_an_api_that_never_takes_a_rule_is_given_up(autojump_clock: trio.t
     assert api.verbs().count("add") == 3
 
 
+@pytest.mark.parametrize(("wait", "tries"), [(None, 1), (20.0, 1), (1800.0, 3)])
+async def test_a_try_that_took_minutes_is_made_again_only_where_there_is_time(
+    wait: float | None, tries: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The client is patient with a rule that Heroku fails to add, and has said so already."""
+
+    def trouble(call: Call, phase: Phase) -> None:
+        if call.verb == "add":
+            raise HerokuError(Code.API_FAILED, "given up after 20 tries, and it is not there", status=500)
+
+    api = FakeRules(latency=lambda: 300.0, trouble=trouble)
+    with pytest.raises(ApplyUnfinished) as caught:
+        await apply(api, plan(api, ["db"], wanted("203.0.113.1")), wait=wait)
+    assert api.verbs().count("add") == tries
+    assert [str(each.cidr) for each in caught.value.applied.addons[0].missing] == ["203.0.113.1/32"]
+
+
 async def test_what_another_removes_is_put_back_and_told(autojump_clock: trio.testing.MockClock) -> None:
     api = FakeRules()
     kept = api.put("db", "203.0.113.1/32", OWNER.tagged("office"))

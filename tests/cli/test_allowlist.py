@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -233,6 +234,20 @@ def test_two_applies_at_one_moment_lose_no_rule(space: Sandbox) -> None:
     assert space.cidrs() == space.cidrs(space.kafka) == everything
 
 
+@pytest.mark.parametrize("words", [["add", "203.0.113.7", "--wait", "--addon"], ["apply", "--yes"]])
+def test_ctrl_c_while_it_waits_says_how_it_goes_on(space: Sandbox, words: list[str]) -> None:
+    write(space, '[allowlist.offices]\naddons = ["ADDON"]\nrules = ["203.0.113.7"]')
+    space.fault("slow-rules")
+    with space.start("allowlist", *words, *([space.addon] if words[-1] == "--addon" else [])) as waiting:
+        assert waiting.stdout is not None
+        assert any("authorizing" in line for line in waiting.stdout), "it has not begun to wait"
+        waiting.send_signal(signal.SIGINT)
+        told = waiting.stdout.read()
+    assert waiting.returncode == 130
+    assert "interrupted; what was changed stays, and the same command goes on with the rest" in told
+    assert "203.0.113.7/32" in space.cidrs()
+
+
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
@@ -360,3 +375,12 @@ def test_what_names_an_addon_cannot_drive_the_terminal(capsys: pytest.CaptureFix
     shown = capsys.readouterr().out + question
     assert "pg\\x1b[2J\\r" in shown
     assert all(letter.isprintable() or letter == "\n" for letter in shown)
+
+
+def test_a_reader_that_has_gone_keeps_nothing_from_being_done(space: Sandbox) -> None:
+    write(space, '[allowlist.piped]\naddons = ["ADDON"]\nrules = ["203.0.113.77"]')
+    running = space.start("allowlist", "apply", "--yes")
+    assert running.stdout is not None
+    running.stdout.close()
+    assert running.wait(60) == 0
+    assert "203.0.113.77/32" in space.cidrs()

@@ -167,6 +167,17 @@ async def test_a_password_that_heroku_does_not_know_of_is_refused_in_the_servers
         assert [event.sqlstate for event in running.events.of(LoginRefused)] == ["28P01", "28P01"]
 
 
+async def test_who_sent_no_password_hears_why_it_is_refused(postgres: PostgresServer, rotating_user: str) -> None:
+    """The password was rotated, and the proxy's token has expired: no word about a password would help."""
+    lookup = lookup_of(postgres, rotating_user, "wrong")
+    async with proxied(postgres, lookup) as (_, parameters):
+        lookup.fail()
+        refused = await psql(parameters)
+        assert "refuses the credential of" in refused.stderr
+        assert "api.data.heroku.com cannot be reached" in refused.stderr
+        assert "HINT:  check the network" in refused.stderr
+
+
 async def test_a_database_that_moves_is_followed(
     postgres: PostgresServer, make_postgres: Any, rotating_user: str
 ) -> None:

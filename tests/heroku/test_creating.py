@@ -165,6 +165,14 @@ async def test_a_refusal_stands_even_if_nothing_can_be_looked_up(autojump_clock:
     assert caught.value.code is Code.API_REFUSED
 
 
+async def test_a_refusal_that_is_one_is_told_once_by_its_error(autojump_clock: MockClock) -> None:
+    told: list[Event] = []
+    async with fake_heroku(Api("refuse422"), emit=told.append) as heroku:
+        with pytest.raises(HerokuError, match="No, that exists"):
+            await add(heroku)
+    assert not any(isinstance(event, HerokuLookedUp) for event in told)
+
+
 async def test_looking_up_is_told(autojump_clock: MockClock) -> None:
     told: list[Event] = []
     async with fake_heroku(Api("lose-after"), emit=told.append) as heroku:

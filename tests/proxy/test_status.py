@@ -127,6 +127,18 @@ async def test_when_an_identity_is_due(papers: Papers) -> None:
             assert facts["config"] == str(SOURCE)
 
 
+async def test_a_file_that_was_changed_since_the_start_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "mtlskit.toml"
+    source.write_text("[tunnel.a]\n")
+    started = Started(source)
+    assert await started.outdated() is False
+    source.write_text("[tunnel.another]\n")
+    assert await started.outdated() is True
+    source.unlink()
+    assert await started.outdated() is True
+    assert await Started(None).outdated() is False
+
+
 # Reloading.
 
 
