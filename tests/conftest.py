@@ -2,9 +2,9 @@
 
 ``--pg-majors=15,17,18`` names the PostgreSQL versions: a test that takes `each_postgres` runs once for each, one that
 takes `postgres` runs on the newest. ``--without-services`` leaves out every test that needs a real server or client,
-for machines that cannot have them; CI never uses it. ``--live`` lets tests/contract ask Heroku as well. ``--long`` makes
-the heavy tests of tests/e2e ten times as heavy: the fixture `times`. Nothing is skipped: what cannot be had fails and
-says what to install.
+for machines that cannot have them; CI never uses it. ``--live`` lets tests/contract ask Heroku as well. ``--long``
+makes the heavy tests of tests/e2e ten times as heavy: the fixture `times`. Nothing is skipped: what cannot be had fails
+and says what to install.
 
 `tests.services` is imported inside the fixtures, so that a run of unit tests does not pay for it.
 """
