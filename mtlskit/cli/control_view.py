@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import shutil
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mtlskit.cli.render import Colour, line, painted
 from mtlskit.cli.spans import span_text
+from mtlskit.cli.table import Cell, Column, table
 from mtlskit.telemetry.logs import printable
 
 __all__ = ["needs_attention", "show_reload", "show_status", "show_unanswered"]
 
-_HEADS = ("TUNNEL", "LISTENS ON", "STATE", "SESSIONS", "IDENTITY", "SERIAL", "DAYS LEFT")
-_NUMBERS = frozenset({"SESSIONS", "DAYS LEFT"})
+_COLUMNS = (
+    Column("TUNNEL", least=8),
+    Column("LISTENS ON", least=14),
+    Column("STATE"),
+    Column("SESSIONS", right=True),
+    Column("IDENTITY", least=8, missable=2),
+    Column("SERIAL", least=8, missable=1),
+    Column("DAYS LEFT", right=True),
+)
+_INDENT = "  "
 _SERIAL_SHOWN = 16
 
 
@@ -33,11 +44,12 @@ def show_status(status: Mapping[str, Any], *, now: datetime | None = None) -> No
     )
     _tell_of_file(status)
     tunnels = list(status.get("tunnels", ()))
-    rows = [_row(tunnel, moment) for tunnel in tunnels]
-    widths = [max(map(len, column)) for column in zip(_HEADS, *rows, strict=True)]
-    line("  " + painted(_laid_out(_HEADS, widths), Colour.DIM))
-    for tunnel, row in zip(tunnels, rows, strict=True):
-        line("  " + painted(_laid_out(row, widths), Colour.RED if _trouble(tunnel) else None))
+    width = shutil.get_terminal_size().columns - len(_INDENT) if sys.stdout.isatty() else None
+    rows = [[Cell(text) for text in _row(tunnel, moment)] for tunnel in tunnels]
+    heads, *laid_out = table(_COLUMNS, rows, width=width)
+    line(_INDENT + painted(heads, Colour.DIM))
+    for tunnel, text in zip(tunnels, laid_out, strict=True):
+        line(_INDENT + painted(text, Colour.RED if _trouble(tunnel) else None))
         for trouble, hint in _trouble(tunnel):
             _show_error(trouble, hint)
 
@@ -90,6 +102,9 @@ def _trouble(tunnel: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append((f"{kept}{error.get('reason')} [{error.get('code')}]{at}", str(error.get("hint", ""))))
     elif tunnel.get("state") == "failed":
         found.append(("the tunnel does not run", "see the log of the proxy"))
+    if isinstance(failed := tunnel.get("upstream_error"), dict):
+        why = f"{failed.get('reason')} [{failed.get('code')}] (at {failed.get('at')})"
+        found.append((f"the last client got no connection: {why}", str(failed.get("hint", ""))))
     addon = tunnel.get("addon") or {}
     if isinstance(unanswered := addon.get("error"), dict):
         reason = f"{unanswered.get('reason')} [{unanswered.get('code')}]"
@@ -119,14 +134,6 @@ def _row(tunnel: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
         _days_left(identity.get("not_after"), now),
     )
     return tuple(printable(str(cell)) for cell in cells)
-
-
-def _laid_out(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (
-        cell.rjust(width) if head in _NUMBERS else cell.ljust(width)
-        for head, cell, width in zip(_HEADS, cells, widths, strict=True)
-    )
-    return "  ".join(padded).rstrip()
 
 
 def _address(address: Mapping[str, Any]) -> str:

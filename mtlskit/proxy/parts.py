@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 
 from mtlskit.config.values import Endpoint, TunnelConfig, TunnelKind
-from mtlskit.errors import UpstreamLost, UpstreamTimeout, UpstreamUnreachable
+from mtlskit.errors import UpstreamError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
 from mtlskit.net.dial import Dialler, Upstream
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.relay import RelayPolicy
@@ -39,6 +40,8 @@ class TunnelParts:
     """The door is closed: who has come in and not yet asked for a session gets none."""
     stray_cancels: TokenBucket = field(default_factory=lambda: TokenBucket(rate=1.0, burst=10))
     """Cancel requests with keys that are not ours: each costs a TLS handshake with every address of the upstream."""
+    failed: tuple[UpstreamError, datetime] | None = None
+    """Why the last connection could not be made, and when; None where it was made, or none was wanted yet."""
     skipped: set[Endpoint] = field(default_factory=set)
     """Endpoints that have been told of as failing, and have not worked since."""
 
@@ -57,14 +60,12 @@ class TunnelParts:
 
         Where none does and the upstream is an add-on's, Heroku is asked whether it has moved.
         """
-        used = None if self.follower is None else self.follower.known
-        identity = self.identity
         try:
-            upstream = await self.dialler.dial(identity)
-        except (UpstreamUnreachable, UpstreamTimeout, UpstreamLost):
-            if self.follower is None or not await self.follower.newer_than(used):
-                raise
-            upstream = await self.dialler.dial(identity)
+            upstream = await self._dial()
+        except UpstreamError as exc:
+            self.failed = exc, datetime.now(UTC)
+            raise
+        self.failed = None
         taken = upstream.route.endpoint
         for endpoint, error in upstream.skipped:
             if endpoint not in self.skipped:
@@ -75,3 +76,13 @@ class TunnelParts:
                 )
         self.skipped.discard(taken)
         return upstream
+
+    async def _dial(self) -> Upstream:
+        used = None if self.follower is None else self.follower.known
+        identity = self.identity
+        try:
+            return await self.dialler.dial(identity)
+        except (UpstreamUnreachable, UpstreamTimeout, UpstreamLost):
+            if self.follower is None or not await self.follower.newer_than(used):
+                raise
+            return await self.dialler.dial(identity)

@@ -106,6 +106,8 @@ def _tunnel(tunnel: Tunnel, now: datetime) -> dict[str, Any]:
         **(dict.fromkeys(_OF_CERTIFICATE) if tunnel.identity is None else _certificate(tunnel, tunnel.identity, now)),
     }
     facts["addon"] = None if tunnel.config.addon is None else _addon(tunnel, tunnel.config.addon)
+    failed = tunnel.upstream_failure
+    facts["upstream_error"] = None if failed is None else {**described(failed[0]), "at": _text(failed[1])}
     counts = tunnel.warm_counts
     facts["warm"] = None if counts is None else asdict(counts)
     return facts

@@ -16,7 +16,7 @@ from enum import StrEnum
 import trio
 
 from mtlskit.config.values import Endpoint, ListenAddress, TunnelConfig, TunnelKind
-from mtlskit.errors import ClientError, ClientLimitReached, Code, ConfigError, MtlskitError
+from mtlskit.errors import ClientError, ClientLimitReached, Code, ConfigError, MtlskitError, UpstreamError
 from mtlskit.net.dial import Dialler
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.identity_marks import Marks
@@ -266,6 +266,11 @@ class Tunnel:
     def undecided(self) -> int:
         """How many clients have not come so far that a certificate is chosen for them."""
         return sum(stay.serial is None and not stay.established for stay in self._arriving)
+
+    @property
+    def upstream_failure(self) -> tuple[UpstreamError, datetime] | None:
+        """Why the last connection to the upstream could not be made, and when."""
+        return None if self._parts is None else self._parts.failed
 
     @property
     def warm_counts(self) -> WarmCounts | None:
