@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -55,6 +56,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a list of majors that we cannot read before anything is collected; keep control sockets to ourselves."""
     _majors(config)
+    # Whoever runs us in the background may have made Ctrl-C ignored, and what is ignored stays so in every child.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Proxies that tests start must not mix with those of the person who runs them. Short: a unix socket's path ends at
     # 103 bytes on some systems.
     config.stash[_RUNTIME] = os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="mtlskit-tests-")

@@ -27,7 +27,7 @@ _YELLOW, _DIM = "\x1b[33m", "\x1b[2m"
 
 _COLUMNS = (
     Column("ADD-ON", least=12, missable=2),
-    Column("CERTIFICATE", least=12),
+    Column("CERTIFICATE"),  # what `certs revoke --id` takes
     Column("STATUS"),
     Column("EXPIRES (UTC)", missable=1),
     Column("IN USE", least=20),

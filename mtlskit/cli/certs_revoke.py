@@ -17,15 +17,21 @@ __all__ = ["EPILOG", "revoke"]
 EPILOG = """\b
 Examples:
   mtlskit certs revoke reporting --serial 3f9c0a72 --yes
+  mtlskit certs revoke reporting --id 419d4386-691f-4b40-8a7e-0d5e6f2c9b11
 
-`mtlskit certs list` and the store's journals know the serials. For Heroku, a revocation acts at once."""
+`mtlskit certs list` and the store's journals know the serials, `mtlskit certs list --remote` Heroku's ids. For Heroku,
+a revocation acts at once."""
 
 
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The identity.")],
     serial: Annotated[
-        str, typer.Option("--serial", metavar="HEX", show_default=False, help="The certificate's serial number.")
-    ],
+        str | None, typer.Option("--serial", metavar="HEX", show_default=False, help="The certificate's serial number.")
+    ] = None,
+    remote_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", show_default=False, help="Or what `certs list --remote` calls it."),
+    ] = None,
     in_use: Annotated[
         bool, typer.Option("--in-use", help="Revoke it even though the identity uses it now: nothing connects then.")
     ] = False,
@@ -37,13 +43,18 @@ def revoke(
     with reported(as_json=as_json):
         import trio
 
-        from mtlskit.lifecycle.revoking import find_certificate, refused, revoke_certificate
+        from mtlskit.errors import Code, ConfigError
+        from mtlskit.lifecycle.revoking import find_certificate, refused, revoke_certificate, serial_called
         from mtlskit.telemetry import silent
+
+        if (serial is None) == (remote_id is None):
+            raise ConfigError(Code.USAGE, "say which certificate, in one way", "--serial HEX, or --id ID")
 
         loaded = load(config)
         identity = identities_called(loaded, [name])[0]
         target, tools = stored_target(loaded, identity), tools_for(loaded, identity, silent)
-        known = find_certificate(target, _hexadecimal(serial))
+        wanted = _hexadecimal(serial) if serial is not None else serial_called(target, harmless(remote_id or ""))
+        known = find_certificate(target, wanted)
         if known.current and not in_use:
             raise refused(target, known)
         shared = "" if known.made_here else " This store did not ask for it, so other hosts may use it."

@@ -11,7 +11,7 @@ from mtlskit.store.audit import write_audit
 from mtlskit.store.journal import BEGUN, Journal
 from mtlskit.store.lock import held
 
-__all__ = ["Known", "find_certificate", "refused", "revoke_certificate"]
+__all__ = ["Known", "find_certificate", "refused", "revoke_certificate", "serial_called"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,25 @@ def find_certificate(target: Target, serial: str) -> Known:
         Code.ROTATION_REFUSED,
         f"{target.name}: this store knows no certificate with the serial {serial}",
         f"see which it knows: mtlskit certs list, and {target.stored.journal_path}",
+    )
+
+
+def serial_called(target: Target, remote_id: str) -> str:
+    """The serial of the certificate that the issuer calls `remote_id`.
+
+    Raises `RotationError` (ROTATION_REFUSED) for one that this store does not know, and `StoreError`.
+    """
+    for version in target.stored.versions():
+        if version.facts.remote_id == remote_id:
+            return version.facts.serial
+    for rotation in Journal(target.stored.journal_path).rotations():
+        for facts, prefix in ((rotation.facts("stage"), ""), (rotation.facts(BEGUN), "old_")):
+            if facts.get(f"{prefix}remote_id") == remote_id:
+                return str(facts[f"{prefix}serial"])
+    raise RotationError(
+        Code.ROTATION_REFUSED,
+        f"{target.name}: this store knows no certificate with the id {remote_id}",
+        "see which it knows: mtlskit certs list --remote; another one may be in use on another host",
     )
 
 

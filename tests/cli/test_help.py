@@ -136,19 +136,23 @@ def test_an_error_and_a_result_for_scripts(capsys: pytest.CaptureFixture[str]) -
 def test_a_reader_that_has_gone_is_no_error() -> None:
     """`mtlskit … | head -1`: no traceback, neither at the line nor when Python ends."""
     program = (
+        "import sys\n"
         "from mtlskit.cli.render import line\n"
-        "import typer\n"
-        "try:\n"
-        "    while True: line('x' * 4000)\n"
-        "except typer.Exit as exc: raise SystemExit(exc.exit_code)\n"
+        "line('first')\n"
+        "sys.stdin.read()\n"
+        "for _ in range(100): line('x' * 4000)\n"
+        "raise SystemExit(7)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, stderr=pipe) as child:
+        assert child.stdin is not None
         assert child.stdout is not None
         assert child.stderr is not None
         child.stdout.read(1)
         child.stdout.close()
+        child.stdin.close()
         assert child.stderr.read() == b""
-    assert child.returncode == 0
+    assert child.returncode == 7, "it has gone on to its own end"
 
 
 @pytest.mark.parametrize(

@@ -128,25 +128,27 @@ async def test_when_an_identity_is_due(papers: Papers) -> None:
 
 
 async def test_a_client_that_got_no_connection_is_told_until_one_gets_it(papers: Papers, folder: Path) -> None:
-    async with fake_upstream(papers) as upstream:
-        async with controlled(folder, tunnel(papers, upstream.endpoint)) as (proxy, here):
+    async with (
+        fake_upstream(papers) as upstream,
+        controlled(folder, tunnel(papers, upstream.endpoint)) as (proxy, here),
+    ):
+        [told] = (await status_of(proxy))["tunnels"]
+        assert told["upstream_error"] is None
+        parts = here.proxy.tunnels[0]._parts
+        working = parts.dialler
+        async with nobody_listens() as nowhere:
+            parts.dialler = replace(working, endpoints=(nowhere,))
+            async with here.connect() as client:
+                await client.send(STARTUP)
+                assert "MTLS-NET-002" in (await client.error()).message
+        [told] = (await status_of(proxy))["tunnels"]
+        assert told["upstream_error"]["code"] == "MTLS-NET-002"
+        assert datetime.fromisoformat(told["upstream_error"]["at"]).tzinfo is not None
+        parts.dialler = working
+        async with here.connect() as client:
+            await client.login()
             [told] = (await status_of(proxy))["tunnels"]
             assert told["upstream_error"] is None
-            parts = here.proxy.tunnels[0]._parts
-            working = parts.dialler
-            async with nobody_listens() as nowhere:
-                parts.dialler = replace(working, endpoints=(nowhere,))
-                async with here.connect() as client:
-                    await client.send(STARTUP)
-                    assert "MTLS-NET-002" in (await client.error()).message
-            [told] = (await status_of(proxy))["tunnels"]
-            assert told["upstream_error"]["code"] == "MTLS-NET-002"
-            assert datetime.fromisoformat(told["upstream_error"]["at"]).tzinfo is not None
-            parts.dialler = working
-            async with here.connect() as client:
-                await client.login()
-                [told] = (await status_of(proxy))["tunnels"]
-                assert told["upstream_error"] is None
 
 
 async def test_a_file_that_was_changed_since_the_start_is_told(tmp_path: Path) -> None:

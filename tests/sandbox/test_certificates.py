@@ -76,7 +76,9 @@ def test_issue_and_rotate_as_with_heroku(live: RunningSpace, run: Run, tmp_path:
     done = outcome(run("certs", "rotate", "reporting", "--wait", "--json"))
     assert any("not revoked yet" in note for note in done["notes"])
     old = Store(Path("identities")).identity("reporting").versions()[0]
-    run("certs", "revoke", "reporting", "--serial", old.facts.serial, "--yes")
+    run("certs", "revoke", "reporting", "--yes", status=2)
+    run("certs", "revoke", "reporting", "--id", "an-id-of-nobodys", "--yes", status=1)
+    run("certs", "revoke", "reporting", "--id", str(old.facts.remote_id), "--yes")
     with pytest.raises(psycopg.OperationalError, match="certificate revoked"):
         live.connect(ClientIdentity(old.cert, old.key, int(old.facts.serial, 16)))
     live.connect(identity()).close()
