@@ -60,7 +60,6 @@ async def apply(
     *,
     wait: float | None,
     emit: Emit = silent,
-    allow_gap: bool = False,
     at_once: int = AT_ONCE,
     again: str = "mtlskit allowlist apply",
 ) -> Applied:
@@ -80,9 +79,7 @@ async def apply(
 
     async with trio.open_nursery() as nursery:
         for place, each in enumerate(plan.addons):
-            nursery.start_soon(
-                work, place, _Worker(api, goal_of(each), wait, emit, allow_gap or each.over > 0, at_once)
-            )
+            nursery.start_soon(work, place, _Worker(api, goal_of(each), wait, emit, each.over, at_once))
     addons = tuple(done[place] for place in range(len(plan.addons)))
     applied = Applied(addons, seconds=trio.current_time() - began, waited=wait is not None)
     if not applied.finished:
@@ -93,12 +90,13 @@ async def apply(
 class _Worker:
     """One add-on's way to its goal."""
 
-    def __init__(self, api: RuleApi, goal: Goal, wait: float | None, emit: Emit, allow_gap: bool, at_once: int) -> None:
+    def __init__(self, api: RuleApi, goal: Goal, wait: float | None, emit: Emit, over: int, at_once: int) -> None:
         self.goal = goal
         self._api = api
         self._wait = wait
         self._emit = emit
-        self._allow_gap = allow_gap
+        self._over = over
+        """How many rules may go before their successors act: as many as the plan has looked at."""
         self._at_once = at_once
         self._began = trio.current_time()
         self._pauses = pauses()
@@ -189,7 +187,8 @@ class _Worker:
     async def _make_room(self, outlook: Outlook, needed: int) -> None:
         """Remove `needed` rules before their successors act, in the plan's order: it has looked whom that locks out."""
         extra = outlook.extra
-        if not self._allow_gap or len(extra) < needed:
+        gone = len(self._removed)  # all of them to make room: nothing else goes while a rule is missing
+        if needed > self._over - gone or len(extra) < needed:
             more = "remove rules that nobody needs, or join ranges that lie side by side (collapse)"
             raise AllowlistError(
                 Code.ALLOW_FULL,

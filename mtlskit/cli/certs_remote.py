@@ -217,5 +217,5 @@ def _told(each: FarCertificate, holdings: Sequence[Holding], uses: Uses) -> str:
 
 def _of_store(held: Holding) -> str:
     if held.version is None:
-        return f"{printable(held.identity)}: asked for by rotation {held.rotation}, and not kept"
+        return f"{printable(held.identity)}: made by rotation {held.rotation}, and replaced or given up since"
     return f"{printable(held.identity)} version {held.version}{', current' if held.current else ''}"

@@ -329,6 +329,21 @@ async def test_a_full_addon_makes_room_only_where_a_gap_is_allowed(autojump_cloc
     assert len(api.at("db")) == 60
 
 
+async def test_no_more_goes_first_than_the_plan_has_looked_at(autojump_clock: trio.testing.MockClock) -> None:
+    """Whom the first of them lock out was looked at for one. Somebody has taken the room since."""
+    api = FakeRules()
+    for number in range(57):
+        api.put("db", f"192.0.2.{number}/32", "somebody's")
+    for number in range(3):
+        api.put("db", f"198.51.100.{number}/32", OWNER.tagged("old"))
+    planned = plan(api, ["db"], wanted("203.0.113.1"), allow_gap=True)
+    assert planned.addons[0].over == 1
+    api.put("db", "192.0.2.200/32", "somebody's")
+    with pytest.raises(ApplyUnfinished, match="no room for 1 more rule"):
+        await apply(api, planned, wait=1800)
+    assert len(api.at("db")) == 61
+
+
 async def test_two_lists_for_one_addon_are_applied_at_once(autojump_clock: trio.testing.MockClock) -> None:
     api = FakeRules()
     for owner in (OWNER, OTHER):
