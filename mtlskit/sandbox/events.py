@@ -100,13 +100,12 @@ class SandboxReady(Event):
     """Everything runs, and sandbox.json tells how to reach it."""
 
     file: str
-    bare: bool = False
-    """Nobody can connect yet."""
+    then: str = 'psql "$DATABASE_URL"'
+    """What to type first."""
 
     def sentence(self) -> str:
         environment = shlex.quote(str(Path(self.file).with_name("sandbox.env")))
-        command = 'mtlskit heroku enable "$MTLSKIT_SANDBOX_ADDON" --wait' if self.bare else 'psql "$DATABASE_URL"'
-        return f"the sandbox is ready: {self.file}; in another terminal: . {environment} && {command}"
+        return f"the sandbox is ready: {self.file}; in another terminal: . {environment} && {self.then}"
 
 
 @dataclass(frozen=True, kw_only=True)

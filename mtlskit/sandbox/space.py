@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
@@ -40,6 +40,7 @@ from mtlskit.telemetry import Emit, silent
 __all__ = ["APP", "Space", "SpaceOptions", "run_space"]
 
 _USER: Final = "sandbox"
+_ENABLE: Final = 'mtlskit heroku enable "$MTLSKIT_SANDBOX_ADDON" --wait'
 _DATABASE: Final = "sandbox"
 
 
@@ -88,7 +89,9 @@ async def run_space(
                 start = _Start(nursery, options, theirs, folder, emit)
                 space = await start.run(listener, api_listener)
                 space.tell()
-                emit(SandboxReady(file=str(space.file), bare=options.api.bare))
+                ready_now = SandboxReady(file=str(space.file))
+                # In a bare one nobody gets in yet.
+                emit(replace(ready_now, then=_ENABLE) if options.api.bare else ready_now)
                 ready = True
                 task_status.started(space)
         finally:
