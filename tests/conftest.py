@@ -24,10 +24,14 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.services.fleet import Fleet
+    from tests.services.kafka_cluster import KafkaCluster
+    from tests.services.kafka_fleet import KafkaFleet
+    from tests.services.kafka_settings import KafkaOptions
     from tests.services.pki import Pki
     from tests.services.postgres import PostgresServer
     from tests.services.settings import ServerOptions
 
+    MakeKafka = Callable[..., KafkaCluster]
     MakePostgres = Callable[..., PostgresServer]
 
 _END_TO_END = Path(__file__).parent / "e2e"
@@ -93,11 +97,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Show the end of a server's log with the failure of a test that used it."""
     report = yield
     if report.failed and "services" in getattr(item, "fixturenames", ()):
+        from tests.services.kafka_cluster import KafkaCluster
         from tests.services.postgres import PostgresServer
 
         for name, value in getattr(item, "funcargs", {}).items():
             if isinstance(value, PostgresServer):
                 report.sections.append((f"log of {name}, {value!r}", value.log()[-_LOG_SHOWN:]))
+            elif isinstance(value, KafkaCluster):
+                for node_id in value.brokers:
+                    end = value.log_of(node_id)[-_LOG_SHOWN:]
+                    report.sections.append((f"log of {name}, {value!r}, broker {node_id}", end))
     return report
 
 
@@ -173,3 +182,47 @@ def _majors(config: pytest.Config) -> tuple[int, ...]:
 
 def _needs_services(item: pytest.Item) -> bool:
     return "services" in getattr(item, "fixturenames", ()) or _END_TO_END in item.path.parents
+
+
+@pytest.fixture(scope="session")
+def kafka_fleet(services: None, pki: Pki) -> Iterator[KafkaFleet]:
+    """The clusters that the session shares: ``kafka_fleet.of("3.9")``."""
+    from tests.services.kafka_fleet import KafkaFleet
+
+    with KafkaFleet(pki) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_fleet: KafkaFleet) -> KafkaCluster:
+    """A shared cluster of the newest Kafka."""
+    from tests.services.kafka_builds import NEWEST
+
+    return kafka_fleet.of(NEWEST)
+
+
+@pytest.fixture(scope="session", params=["3.9", "4.3"])
+def each_kafka(kafka_fleet: KafkaFleet, request: pytest.FixtureRequest) -> KafkaCluster:
+    """A shared cluster of each Kafka in turn."""
+    line: str = request.param
+    return kafka_fleet.of(line)
+
+
+@pytest.fixture(scope="session")
+def older_kafka(kafka_fleet: KafkaFleet) -> KafkaCluster:
+    """A shared cluster of Kafka 3.9."""
+    return kafka_fleet.of("3.9")
+
+
+@pytest.fixture
+def make_kafka(services: None, pki: Pki) -> Iterator[MakeKafka]:
+    """Start clusters of the test's own, to kill or set up differently: ``make_kafka(options, line="3.9")``."""
+    from tests.services.kafka_builds import NEWEST, kafka_build
+    from tests.services.kafka_cluster import KafkaCluster
+
+    with ExitStack() as stack:
+
+        def make(options: KafkaOptions | None = None, *, line: str = NEWEST) -> KafkaCluster:
+            return stack.enter_context(KafkaCluster(kafka_build(line), pki, options))
+
+        yield make

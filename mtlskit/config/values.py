@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,6 +20,7 @@ __all__ = [
     "IdentityConfig",
     "IssuerConfig",
     "IssuerKind",
+    "KafkaDoors",
     "ListenAddress",
     "Login",
     "MyIpConfig",
@@ -49,6 +50,7 @@ class TunnelKind(StrEnum):
     """What a tunnel speaks."""
 
     POSTGRES = "postgres"
+    KAFKA = "kafka"
     TCP = "tcp"
 
 
@@ -204,6 +206,23 @@ class Login(StrEnum):
 
 
 @dataclass(frozen=True)
+class KafkaDoors:
+    """Where clients of a Kafka tunnel find each broker: at an address of ours that follows from its node id."""
+
+    advertised: str | None = None
+    """The host that clients are told. None: the address at which they reached us."""
+    first_port: int | None = None
+    """Node N listens on `first_port` + N. None: the port after the tunnel's own; 0: the kernel chooses each of them,
+    and they are others after a restart."""
+    last_port: int = 65535
+    """The highest port that a broker's listener may have, if `ports` does not name it."""
+    first_address: IPv4Address | None = None
+    """Node N listens on this loopback address + N instead, on the tunnel's own port."""
+    ports: tuple[tuple[int, int], ...] = ()
+    """Node ids with ports of their own."""
+
+
+@dataclass(frozen=True)
 class Timeouts:
     """Deadlines of a tunnel, in seconds. Every one is finite."""
 
@@ -242,14 +261,17 @@ class TunnelConfig:
     warm: int = 0
     """Upstream connections made in advance, at most. Postgres only."""
     addon: str | None = None
-    """The add-on whose credential says where to connect: `upstream = "heroku:ADDON"`. Postgres only."""
+    """The add-on that says where to connect: `upstream = "heroku:ADDON"`. Postgres (its credential) and Kafka (the
+    config vars of its app)."""
     credential: str = "default"
-    """Which of the add-on's credentials."""
+    """Which of the add-on's credentials. Postgres only."""
     login: Login = Login.CLIENT
     source: str | None = None
     """The local IP address that upstream connections start from; None: the system chooses."""
     expiring_sessions: ExpiringSessions = ExpiringSessions.KEEP
     """Postgres only."""
+    kafka: KafkaDoors = KafkaDoors()
+    """Kafka only."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 

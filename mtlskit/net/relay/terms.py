@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from mtlskit.net.tls import TlsEngine
 
-__all__ = ["Ending", "HandOver", "Observer", "Outcome", "RelayPolicy"]
+__all__ = ["Codec", "Ending", "HandOver", "Moved", "Observer", "Outcome", "RelayPolicy"]
 
 
 class Ending(StrEnum):
@@ -25,6 +26,8 @@ class Ending(StrEnum):
     """One side had closed, and the other said nothing, or took nothing, for the linger time."""
     EXPIRED = "expired"
     """We ended it at a quiet point, as we were told: see `Relay.end_quietly`."""
+    REFUSED = "refused"
+    """What a peer sent may not pass, or cannot be read: `Outcome.error` is the codec's MtlskitError."""
     ABORTED = "aborted"
     """We ended it: a drain ran out, or the proxy stopped."""
     INTERNAL = "internal"
@@ -69,12 +72,46 @@ class Observer(Protocol):
         """The same in the other direction."""
 
 
+class Moved(Protocol):
+    """What a codec wants to have sent now, in this order, behind all that it wanted before.
+
+    A piece may be a range of the memory that was lent to the codec, and is not kept beyond the turn.
+    """
+
+    @property
+    def to_server(self) -> Sequence[bytes | bytearray | memoryview]:
+        """Plain bytes for the upstream."""
+
+    @property
+    def to_client(self) -> Sequence[bytes | bytearray | memoryview]:
+        """Plain bytes for the client."""
+
+
+class Codec(Protocol):
+    """Decides what passes in one session. Called by the relay's thread, which owns it from the hand-over on; it must
+    not block for longer than it takes to open a listener.
+
+    An MtlskitError that it raises ends the session (`Ending.REFUSED`). Any other exception is a fault of ours.
+    """
+
+    @property
+    def client_may_send(self) -> bool:
+        """False: the client is not to be read for now. Becomes true only by what the upstream sends."""
+
+    def receive_from_client(self, data: memoryview) -> Moved:
+        """Plain bytes that were read from the client. The memory is lent."""
+
+    def receive_from_server(self, data: memoryview) -> Moved:
+        """The same in the other direction."""
+
+
 @dataclass(frozen=True)
 class HandOver:
     """What a task gives to the relay. It is a move: nobody else touches the sockets from now on.
 
     Both sockets are non-blocking. `to_client` are bytes read from the upstream and not yet forwarded; the engine's
     `unsent` is its counterpart in the other direction. An `observer` has seen both, and what went before them.
+    A session has an observer or a `codec`, or neither; a codec has seen nothing yet.
     """
 
     client: socket.socket
@@ -83,3 +120,4 @@ class HandOver:
     to_client: bytes = b""
     policy: RelayPolicy = RelayPolicy()
     observer: Observer | None = None
+    codec: Codec | None = None
