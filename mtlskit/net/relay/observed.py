@@ -23,8 +23,7 @@ it for as long as it takes any of it, what it still sends is read and dropped, a
 What a client sends in the very moment in which a rest is ended gets the farewell for an answer, too, as with a server
 that ends idle sessions. Either way the upstream has not seen it, so it was not done.
 
-A codec (an observer that also changes what passes, or puts something in between) would take the same place: it
-overrides `_forward`, and `_send` brings bytes to either end in their turn.
+Who also changes what passes, or puts something in between, is a codec: `mtlskit.net.relay.translated`.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ from collections.abc import Callable
 
 from mtlskit.net.relay.pair import End, Pair
 from mtlskit.net.relay.terms import Ending, HandOver, Observer
+from mtlskit.net.relay.translated import TranslatedPair
 
 __all__ = ["ObservedPair", "pair_for"]
 
@@ -106,7 +106,12 @@ class ObservedPair(Pair):
 
 
 def pair_for(handover: HandOver, on_finished: Callable[[Pair], None]) -> Pair:
-    """The kind of session that this hand-over asks for."""
-    if handover.observer is None:
-        return Pair(handover, on_finished)
-    return ObservedPair(handover, handover.observer, on_finished)
+    """The kind of session that this hand-over asks for. Raises ValueError where it asks for two."""
+    observer, codec = handover.observer, handover.codec
+    if observer is not None and codec is not None:
+        raise ValueError("a session has an observer or a codec, not both")
+    if codec is not None:
+        return TranslatedPair(handover, codec, on_finished)
+    if observer is not None:
+        return ObservedPair(handover, observer, on_finished)
+    return Pair(handover, on_finished)
