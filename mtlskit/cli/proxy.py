@@ -28,6 +28,9 @@ Examples:
   mtlskit proxy reporting            one of them
   mtlskit proxy --listen 127.0.0.1:6432 --upstream db.example.com:5432 \\
       --cert client.crt --key client.key --ca root.crt
+  mtlskit proxy --kind kafka --listen 127.0.0.1:9092 \\
+      --upstream b1.example.com:9096,b2.example.com:9096 \\
+      --cert client.crt --key client.key --ca root.crt
 
 \b
 Signals:
@@ -67,8 +70,8 @@ def proxy(
         list[str] | None,
         _option(
             "ADDR",
-            "HOST:PORT or a postgres:// URL; repeatable, tried in order. A URL with a password belongs in the"
-            " variable.",
+            "HOST:PORT, or a postgres:// or kafka+ssl:// URL; repeatable, tried in order. A URL with a password belongs"
+            " in the variable.",
             envvar="MTLSKIT_UPSTREAM",
         ),
     ] = None,
@@ -83,14 +86,23 @@ def proxy(
     passphrase_file: Annotated[
         str | None, _option("FILE", "A file with the key's passphrase.", envvar="MTLSKIT_PASSPHRASE_FILE")
     ] = None,
-    kind: Annotated[str | None, _option("KIND", "postgres or tcp. Default: postgres.", envvar="MTLSKIT_KIND")] = None,
+    kind: Annotated[
+        str | None, _option("KIND", "postgres, kafka or tcp. Default: postgres.", envvar="MTLSKIT_KIND")
+    ] = None,
     verify: Annotated[
         str | None,
         _option(
             "MODE",
-            "full (chain and host name), or with --ca: ca (chain), name:HOST (chain, and this name). Default: full.",
+            "full (chain and host name), or with --ca: ca (chain), name:HOST (chain, and this name). Default: full; for"
+            " a Kafka of Heroku's: ca.",
             envvar="MTLSKIT_VERIFY",
         ),
+    ] = None,
+    advertised: Annotated[
+        str | None, _option("HOST", "The host that Kafka's clients are told. Default: the address they have reached.")
+    ] = None,
+    first_broker_port: Annotated[
+        str | None, _option("PORT", "Kafka's broker N is found on PORT + N. Default: the port after the listener's.")
     ] = None,
     negotiation: Annotated[
         str | None, _option("HOW", "sslrequest, or direct for PostgreSQL 17 and later. Default: sslrequest.")
@@ -130,6 +142,8 @@ def proxy(
         "passphrase_file": passphrase_file,
         "kind": kind,
         "verify": verify,
+        "advertised": advertised,
+        "first_broker_port": first_broker_port,
         "negotiation": negotiation,
         "pins": pin,
         "allow_clients": allow_client,
@@ -181,7 +195,7 @@ def _from_flags(
     variables = [] if flags else list(sources.values())
     if tunnels or config is not None:
         raise _excluded(f"TUNNEL {harmless(tunnels[0])}" if tunnels else f"--config {config}", flags, variables)
-    for name in ("max_connections", "warm"):
+    for name in ("first_broker_port", "max_connections", "warm"):
         if name in given:
             given = given | {name: whole_number(FLAGS[name], given[name])}
     required: dict[str, Any] = {"listen": None, "upstream": (), "cert": None, "key": None}

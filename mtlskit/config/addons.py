@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mtlskit.config.fields import choice, one
 from mtlskit.config.origins import Origin, ValuePath, located, problem
 from mtlskit.config.values import Login, TunnelConfig, TunnelKind, UnixAddress
 from mtlskit.errors import Code, ConfigError
 
-__all__ = ["AddonUpstream", "addon_upstream", "build_login", "check_login", "parse_addon"]
+__all__ = ["AddonUpstream", "addon_upstream", "build_login", "check_login", "names_addon", "parse_addon"]
 
 _ADDON = re.compile(r"[A-Za-z0-9][A-Za-z0-9_:.-]{0,199}")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
@@ -44,7 +43,7 @@ def addon_upstream(
     Raises `ConfigError` (CONFIG_BAD_VALUE).
     """
     for text, path in zip(texts, paths, strict=True):
-        if not _names_addon(text):
+        if not names_addon(text):
             continue
         if len(texts) > 1:
             raise problem(
@@ -53,22 +52,38 @@ def addon_upstream(
                 'an add-on as upstream stands alone: it has one address, "heroku:ADDON"',
                 "leave the others out, or give them tunnels of their own",
             )
-        if kind is not TunnelKind.POSTGRES:
+        if kind is TunnelKind.TCP:
             raise problem(
                 origin,
                 path,
-                f"a {kind} tunnel takes no add-on as upstream: its credentials are those of a Postgres add-on",
-                f'write HOST:PORT, or set the kind to "{TunnelKind.POSTGRES}"',
+                f"a {kind} tunnel takes no add-on as upstream: Postgres and Kafka add-ons alone say where they are",
+                f'write HOST:PORT, or set the kind to "{TunnelKind.POSTGRES}" or "{TunnelKind.KAFKA}"',
+            )
+        if kind is TunnelKind.KAFKA and "/" in text:
+            raise problem(
+                origin,
+                path,
+                "a Kafka add-on has one certificate for all, and no credentials to choose from",
+                'write "heroku:ADDON"',
             )
         return one(text, _parse, path, origin)
     return None
 
 
-def build_login(text: str | None, upstream: AddonUpstream | None, path: ValuePath, origin: Origin) -> Login:
+def build_login(
+    text: str | None, kind: TunnelKind, upstream: AddonUpstream | None, path: ValuePath, origin: Origin
+) -> Login:
     """Who logs in at the upstream. Raises `ConfigError` (CONFIG_BAD_VALUE)."""
     if text is None:
         return Login.CLIENT
     login = one(text, lambda value: choice(value, Login, "not a way to log in"), path, origin)
+    if login is Login.HEROKU and kind is not TunnelKind.POSTGRES:
+        raise problem(
+            origin,
+            path,
+            f"only a {TunnelKind.POSTGRES} tunnel logs in for its clients",
+            "leave login out",
+        )
     if login is Login.HEROKU and upstream is None:
         with located(origin, path):
             raise ConfigError(
@@ -99,8 +114,8 @@ def check_login(tunnel: TunnelConfig, origin: Origin) -> None:
     )
 
 
-def _names_addon(text: Any) -> bool:
-    """`heroku:5432` is a port of a host that is called heroku."""
+def names_addon(text: str) -> bool:
+    """Whether `text` is an add-on as upstream. `heroku:5432` is a port of a host that is called heroku."""
     text = text.strip()
     rest = text.removeprefix(_PREFIX)
     return rest != text and not (rest.isascii() and rest.isdigit())

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn
 
 from mtlskit.config.access import parse_network, parse_pin, parse_user, parse_verify
@@ -16,6 +17,7 @@ from mtlskit.config.allowlists import build_allowlist
 from mtlskit.config.durations import parse_duration
 from mtlskit.config.fields import Surroundings, check_name, choice, each, one, path_at
 from mtlskit.config.identities import INLINE, build_identity, check_folders, inline_identity
+from mtlskit.config.kafka import build_doors, default_verify
 from mtlskit.config.origins import Origin, ValuePath, located, problem, raise_first
 from mtlskit.config.programs import build_hooks
 from mtlskit.config.remote import build_heroku, build_my_ip, parse_source
@@ -47,7 +49,9 @@ DEFAULT_STORE = "identities"
 MOST_CONNECTIONS = 100_000
 """Of one tunnel. A session takes two descriptors and some 50 KiB; no process serves more."""
 
-_LATER_KINDS = ("kafka",)
+_NOT_AHEAD: Mapping[TunnelKind, str] = MappingProxyType(
+    {TunnelKind.TCP: "another server may speak first", TunnelKind.KAFKA: "Kafka's clients keep their connections"}
+)
 _UNBRACED = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]{0,127})")
 
 
@@ -57,7 +61,6 @@ def build_config(document: Mapping[str, object], around: Surroundings, *, source
     Raises `ConfigError` for the first problem; each later stage is reached only when the one before found nothing.
     """
     origin = around.origin
-    _refuse_later_versions(document, origin)
     shape = check_shape(document, origin)
     store = path_at(shape.store, ("store",), around) or around.base / DEFAULT_STORE
     control = path_at(shape.control, ("control",), around)
@@ -102,26 +105,6 @@ def build_config(document: Mapping[str, object], around: Surroundings, *, source
     )
 
 
-def _refuse_later_versions(document: Mapping[str, object], origin: Origin) -> None:
-    """Name what a later version brings, before its other keys are called unknown."""
-    for path, value in _entries(document, "tunnel", "kind"):
-        if value in _LATER_KINDS:
-            raise problem(
-                origin,
-                path,
-                f'kind "{value}" arrives in a later version',
-                f'this version has "{TunnelKind.POSTGRES}", and "{TunnelKind.TCP}" for any other TLS service',
-                code=Code.CONFIG_NOT_SUPPORTED,
-            )
-
-
-def _entries(document: Mapping[str, object], section: str, key: str) -> list[tuple[ValuePath, object]]:
-    tables = document.get(section)
-    if not isinstance(tables, dict):
-        return []
-    return [((section, name, key), table.get(key)) for name, table in tables.items() if isinstance(table, dict)]
-
-
 def _tunnel(
     name: str, table: TunnelTable, identities: Mapping[str, IdentityConfig], around: Surroundings
 ) -> TunnelConfig:
@@ -131,13 +114,14 @@ def _tunnel(
     kind = _kind(table, path, origin)
     identity = _identity_of(name, table, identities, around)
     addon, upstream = _upstream(table, kind, (*path, "upstream"), origin)
+    listen = _listen(table, path, around)
     tunnel = TunnelConfig(
         name=name,
         kind=kind,
-        listen=_listen(table, path, around),
+        listen=listen,
         upstream=upstream,
         identity=identity,
-        verify=_verify(table, identity, path, origin),
+        verify=_verify(table, kind, identity, path, origin),
         negotiation=_negotiation(table, kind, path, origin),
         pins=each(table.pins, parse_pin, (*path, "pins"), origin),
         allow_clients=each(table.allow_clients, parse_network, (*path, "allow_clients"), origin),
@@ -146,9 +130,10 @@ def _tunnel(
         warm=_warm(table, kind, path, origin),
         addon=addon.addon if addon else None,
         credential=addon.credential if addon else TunnelConfig.credential,
-        login=build_login(table.login, addon, (*path, "login"), origin),
+        login=build_login(table.login, kind, addon, (*path, "login"), origin),
         source=None if table.source is None else one(table.source, parse_source, (*path, "source"), origin),
         expiring_sessions=_expiring_sessions(table, kind, path, origin),
+        kafka=build_doors(table, kind, listen, path, origin),
         timeouts=_timeouts(table.timeouts, (*path, "timeouts"), origin),
     )
     check_door(tunnel, origin, around.platform)
@@ -185,8 +170,8 @@ def _upstream(
     table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: Origin
 ) -> tuple[AddonUpstream | None, tuple[Endpoint, ...]]:
     """The add-on that says where to connect, or the endpoints that the file names."""
+    texts = _texts(table)
     alone = isinstance(table.upstream, str)
-    texts: list[str] = [table.upstream] if alone else table.upstream
     paths: list[ValuePath] = [path if alone else (*path, number) for number in range(len(texts))]
     for place in paths:
         _refuse_unbraced(place, origin)
@@ -198,6 +183,10 @@ def _upstream(
     ]
     with located(origin, path):
         return None, join_upstreams(parsed)
+
+
+def _texts(table: TunnelTable) -> list[str]:
+    return [table.upstream] if isinstance(table.upstream, str) else table.upstream
 
 
 def _refuse_unbraced(path: ValuePath, origin: Origin) -> None:
@@ -243,14 +232,18 @@ def _refuse_unknown_identity(name: str, known: Sequence[str], path: ValuePath, o
         raise ConfigError(Code.CONFIG_UNKNOWN_NAME, f"there is no identity of this name{meant}", hint)
 
 
-def _verify(table: TunnelTable, identity: IdentityConfig, path: ValuePath, origin: Origin) -> Verify:
+def _verify(table: TunnelTable, kind: TunnelKind, identity: IdentityConfig, path: ValuePath, origin: Origin) -> Verify:
+    if table.verify is None:
+        return Verify() if kind is not TunnelKind.KAFKA else default_verify(_texts(table), identity, path, origin)
     with located(origin, (*path, "verify")):
         verify = parse_verify(table.verify)
         if verify.mode is not VerifyMode.FULL and identity.ca is None:
+            # A Kafka of Heroku's would need one without the key as well.
+            otherwise = "" if kind is TunnelKind.KAFKA else f", or leave {origin.name_of('verify')} out"
             raise ConfigError(
                 Code.CONFIG_BAD_VALUE,
                 "this needs a CA file: with the system's roots, anybody's certificate would do",
-                f"add {origin.spell('ca', EXAMPLES['ca'])}, or leave {origin.name_of('verify')} out",
+                f"add {origin.spell('ca', EXAMPLES['ca'])}{otherwise}",
             )
         return verify
 
@@ -269,7 +262,7 @@ def _warm(table: TunnelTable, kind: TunnelKind, path: ValuePath, origin: Origin)
         if table.warm and kind is not TunnelKind.POSTGRES:
             raise ConfigError(
                 Code.CONFIG_BAD_VALUE,
-                f"only a {TunnelKind.POSTGRES} tunnel connects in advance: another server may speak first",
+                f"only a {TunnelKind.POSTGRES} tunnel connects in advance: {_NOT_AHEAD[kind]}",
                 f"leave {origin.name_of('warm')} out",
             )
     return table.warm
@@ -283,7 +276,7 @@ def _expiring_sessions(table: TunnelTable, kind: TunnelKind, path: ValuePath, or
         raise problem(
             origin,
             path,
-            f"only a {TunnelKind.POSTGRES} tunnel knows when nothing is in flight",
+            f"only a {TunnelKind.POSTGRES} tunnel ends its sessions before their certificate does",
             f"leave {origin.name_of('expiring_sessions')} out",
         )
     with located(origin, path):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os.path
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from mtlskit.config.values import Endpoint, ListenAddress, TcpAddress, UnixAddress
+from mtlskit.config.values import Endpoint, ListenAddress, TcpAddress, TunnelConfig, UnixAddress
 
-__all__ = ["is_own_listener", "is_this_machine_only", "overlap"]
+__all__ = ["broker_listeners", "is_own_listener", "is_this_machine_only", "overlap"]
 
 
 def is_this_machine_only(address: ListenAddress) -> bool:
@@ -35,6 +35,17 @@ def overlap(one: ListenAddress, other: ListenAddress) -> bool:
     if one.port != other.port or one.port == 0:
         return False
     return any(_meet(a, b) for a in _hosts(one.host) for b in _hosts(other.host))
+
+
+def broker_listeners(tunnel: TunnelConfig) -> tuple[tuple[int, TcpAddress], ...]:
+    """The listeners for brokers that can be told from the configuration: node ids, and where they listen.
+
+    The others follow from node ids that only the cluster knows.
+    """
+    if isinstance(tunnel.listen, UnixAddress):
+        return ()
+    host = tunnel.listen.host
+    return tuple((node, TcpAddress(host, port)) for node, port in tunnel.kafka.ports)
 
 
 def is_own_listener(endpoint: Endpoint, listener: ListenAddress) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import combinations
 
-from mtlskit.config.origins import Origin, problem, raise_first
-from mtlskit.config.reach import is_own_listener, is_this_machine_only, overlap
+from mtlskit.config.origins import Origin, ValuePath, problem, raise_first
+from mtlskit.config.reach import broker_listeners, is_own_listener, is_this_machine_only, overlap
 from mtlskit.config.schema import EXAMPLES
-from mtlskit.config.values import TunnelConfig, UnixAddress
+from mtlskit.config.values import ListenAddress, TcpAddress, TunnelConfig, UnixAddress
 from mtlskit.errors import Code, ConfigError
 
 __all__ = ["check_door", "check_listeners", "check_loops"]
@@ -74,8 +75,9 @@ def _check_platform(tunnel: TunnelConfig, origin: Origin, platform: str) -> None
 
 def check_loops(tunnel: TunnelConfig, origin: Origin) -> None:
     """Refuse an upstream that is the tunnel's own listener. Raises `ConfigError` (CONFIG_BAD_VALUE)."""
+    own = [tunnel.listen, *(address for _, address in broker_listeners(tunnel))]
     for endpoint in tunnel.upstream:
-        if is_own_listener(endpoint, tunnel.listen):
+        if any(is_own_listener(endpoint, address) for address in own):
             raise problem(
                 origin,
                 ("tunnel", tunnel.name, "upstream"),
@@ -86,17 +88,50 @@ def check_loops(tunnel: TunnelConfig, origin: Origin) -> None:
 
 def check_listeners(tunnels: Sequence[TunnelConfig], origin: Origin) -> None:
     """Refuse two listeners on one address. Raises `ConfigError` (CONFIG_DUPLICATE_LISTENER) for the first such pair."""
-    problems: list[ConfigError] = [
-        problem(
-            origin,
-            ("tunnel", second.name, "listen"),
-            f"tunnels {first.name} and {second.name} both listen on {second.listen}"
-            if first.listen == second.listen
-            else f"{second.listen} of tunnel {second.name} clashes with {first.listen} of tunnel {first.name}",
-            "give one of them another port",
-            code=Code.CONFIG_DUPLICATE_LISTENER,
-        )
-        for first, second in combinations(tunnels, 2)
-        if overlap(first.listen, second.listen)
-    ]
-    raise_first(problems)
+    clashes: dict[tuple[int, int], ConfigError] = {}
+    for group in _by_port(tunnels).values():
+        for first, second in combinations(group, 2):
+            pair = (first.number, second.number)
+            if first.number != second.number and pair not in clashes and overlap(first.address, second.address):
+                clashes[pair] = _clash(first, second, origin)
+    raise_first([clashes[pair] for pair in sorted(clashes)])
+
+
+@dataclass(frozen=True)
+class _Listener:
+    """A listener that the configuration names. `number` is the place of its tunnel."""
+
+    number: int
+    tunnel: str
+    address: ListenAddress
+    node: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.address} of {'' if self.node is None else f'broker {self.node} of '}tunnel {self.tunnel}"
+
+
+def _by_port(tunnels: Sequence[TunnelConfig]) -> Mapping[int | None, Sequence[_Listener]]:
+    """All listeners, those together that can clash at all: brokers with ports of their own may be many."""
+    groups: dict[int | None, list[_Listener]] = {}
+    for number, tunnel in enumerate(tunnels):
+        port = tunnel.listen.port if isinstance(tunnel.listen, TcpAddress) else None
+        groups.setdefault(port, []).append(_Listener(number, tunnel.name, tunnel.listen))
+        for node, address in broker_listeners(tunnel):
+            groups.setdefault(address.port, []).append(_Listener(number, tunnel.name, address, node))
+    return groups
+
+
+def _clash(first: _Listener, second: _Listener, origin: Origin) -> ConfigError:
+    path: ValuePath = ("tunnel", second.tunnel, "listen")
+    if second.node is not None:
+        path = ("tunnel", second.tunnel, "brokers", str(second.node))
+    both = first.address == second.address and first.node is None and second.node is None
+    return problem(
+        origin,
+        path,
+        f"tunnels {first.tunnel} and {second.tunnel} both listen on {second.address}"
+        if both
+        else f"{second} clashes with {first}",
+        "give one of them another port",
+        code=Code.CONFIG_DUPLICATE_LISTENER,
+    )

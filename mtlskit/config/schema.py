@@ -49,6 +49,13 @@ def _text_or_number(value: Any) -> Any:
     raise PydanticCustomError("kind", 'must be a duration: "10s", "1h30m", or a number of seconds')
 
 
+def _table_of_ports(value: Any) -> Any:
+    # What is in it is looked at in `config.kafka`, which can name the one entry that is wrong.
+    if isinstance(value, dict):
+        return value
+    raise PydanticCustomError("kind", "must be a table of node ids, each with a port: { 1001 = 9101 }")
+
+
 def _rule_of_text(value: Any) -> Any:
     return {"cidr": value} if isinstance(value, str) else value
 
@@ -112,7 +119,7 @@ class TunnelTable(_Table):
     key: str | None = None
     ca: str | None = None
     passphrase_file: str | None = None
-    verify: str = "full"
+    verify: str | None = None
     negotiation: str | None = None
     pins: list[str] = Field(default_factory=list)
     allow_clients: list[str] = Field(default_factory=list)
@@ -122,6 +129,11 @@ class TunnelTable(_Table):
     expiring_sessions: str | None = None
     login: str | None = None
     source: str | None = None
+    advertised: str | None = None
+    first_broker_port: int | None = None
+    last_broker_port: int | None = None
+    first_broker_address: str | None = None
+    brokers: Annotated[Any, AfterValidator(_table_of_ports)] = None
     timeouts: TimeoutsTable = TimeoutsTable()
 
 
@@ -209,6 +221,11 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
         "timeout": '"60s"',
         "login": '"client"',
         "source": '"192.0.2.10"',
+        "advertised": '"host.docker.internal"',
+        "first_broker_port": "9093",
+        "last_broker_port": "9200",
+        "first_broker_address": '"127.0.1.0"',
+        "brokers": "{ 1001 = 9101 }",
         "addons": '["postgresql-curved-12345"]',
         "rules": '[{ cidr = "203.0.113.7", description = "office" }]',
         "cidr": '"203.0.113.7"',

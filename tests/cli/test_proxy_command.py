@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from mtlskit.cli import proxy as command
 from mtlskit.cli.main import app
-from mtlskit.config.values import ProxyConfig, TcpAddress, VerifyMode
+from mtlskit.config.values import KafkaDoors, ProxyConfig, TcpAddress, TunnelKind, VerifyMode
 from mtlskit.errors import Code, ConfigError, UpstreamLost
 
 FLAGS = ("--listen", "127.0.0.1:0", "--upstream", "db.example.com", "--cert", "c.pem", "--key", "k.pem")
@@ -76,6 +76,19 @@ def test_flags_describe_one_tunnel(run: Run, started: Started, tmp_path: Path) -
     assert ready_file == Path("r")
 
 
+def test_flags_describe_a_kafka_tunnel(run: Run, started: Started) -> None:
+    upstream = ("--upstream", "kafka+ssl://b1.example.com:9096,kafka+ssl://b2.example.com:9096", "--ca", "ca.pem")
+    doors = ("--advertised", "host.docker.internal", "--first-broker-port", "9000")
+    result = run("--kind", "kafka", *FLAGS[:2], *FLAGS[4:], *upstream, *doors)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    ((config, _),) = started
+    (tunnel,) = config.tunnels
+    assert (tunnel.kind, tunnel.verify.mode) == (TunnelKind.KAFKA, VerifyMode.CA)
+    assert [str(endpoint) for endpoint in tunnel.upstream] == ["b1.example.com:9096", "b2.example.com:9096"]
+    assert tunnel.kafka == KafkaDoors(advertised="host.docker.internal", first_port=9000)
+
+
 def test_variables_stand_in_for_flags_and_flags_count_more(run: Run, started: Started) -> None:
     result = run(
         "--listen",
@@ -124,7 +137,9 @@ def test_a_variable_names_the_file(run: Run, started: Started, tmp_path: Path) -
         (("one", *FLAGS), {"MTLSKIT_CA": "x"}, "MTLS-CFG-012", "TUNNEL one and --listen exclude each other"),
         (("postgres://a:s3cret@h", *FLAGS), {}, "MTLS-CFG-012", "TUNNEL … and --listen exclude each other"),
         (FLAGS[2:], {}, "MTLS-CFG-006", "--listen"),
-        ((*FLAGS, "--kind", "kafka"), {}, "MTLS-CFG-011", "--kind"),
+        ((*FLAGS, "--kind", "kafka"), {}, "MTLS-CFG-005", '--upstream: "db.example.com": the port is missing'),
+        ((*FLAGS, "--advertised", "h"), {}, "MTLS-CFG-005", "--advertised: only a kafka tunnel"),
+        (("--first-broker-port", "x", *FLAGS), {}, "MTLS-CFG-012", "--first-broker-port x: must be a whole number"),
         ((*FLAGS, "--pin", "md5/x"), {}, "MTLS-CFG-005", "--pin"),
         (("--listen", "0.0.0.0:6432", *FLAGS[2:]), {}, "MTLS-CFG-008", "--allow-client"),
         (("--warm", "x", *FLAGS), {}, "MTLS-CFG-012", "error: --warm x: must be a whole number"),

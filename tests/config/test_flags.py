@@ -11,10 +11,13 @@ import pytest
 from mtlskit.config.flags import FLAGS, config_from_flags
 from mtlskit.config.loading import parse_config
 from mtlskit.config.schema import TunnelTable
-from mtlskit.config.values import ProxyConfig, TcpAddress, TunnelKind
+from mtlskit.config.values import Endpoint, KafkaDoors, ProxyConfig, TcpAddress, TunnelKind, Verify, VerifyMode
 from mtlskit.errors import Code, ConfigError
 
 BASE = Path("/work")
+
+
+KAFKA: dict[str, Any] = {"kind": "kafka", "upstream": ["kafka+ssl://h:1"], "ca": "ca.pem"}
 
 
 def from_flags(**given: Any) -> ProxyConfig:
@@ -74,9 +77,17 @@ def test_flags_and_file_mean_the_same() -> None:
     assert flags.tunnels == file.tunnels
 
 
+def test_a_kafka_tunnel_from_flags() -> None:
+    (tunnel,) = from_flags(**KAFKA, advertised="host.docker.internal", first_broker_port=9000).tunnels
+    assert (tunnel.kind, tunnel.upstream) == (TunnelKind.KAFKA, (Endpoint("h", 1),))
+    assert tunnel.verify == Verify(VerifyMode.CA)
+    assert tunnel.kafka == KafkaDoors(advertised="host.docker.internal", first_port=9000)
+
+
 def test_every_key_of_a_tunnel_has_a_flag_or_needs_a_file() -> None:
     assert set(FLAGS) == set(TunnelTable.model_fields) - {
         "identity", "timeouts", "expiring_sessions", "login", "source",
+        "last_broker_port", "first_broker_address", "brokers",
     }  # fmt: skip
     assert set(FLAGS) <= set(inspect.signature(config_from_flags).parameters)
 
@@ -96,7 +107,19 @@ def test_every_key_of_a_tunnel_has_a_flag_or_needs_a_file() -> None:
         ({"verify": "ca"}, Code.CONFIG_BAD_VALUE, '--verify: "ca": this needs a CA file', "add --ca root.crt,"),
         ({"pins": ["x"]}, Code.CONFIG_BAD_VALUE, '--pin: "x": a pin begins', "openssl"),
         ({"max_connections": 0}, Code.CONFIG_BAD_VALUE, "--max-connections: 0: must be from 1", "1000"),
-        ({"kind": "kafka"}, Code.CONFIG_NOT_SUPPORTED, '--kind: kind "kafka" arrives in a later version', "tcp"),
+        ({"kind": "kafka"}, Code.CONFIG_BAD_VALUE, '--upstream: "db": the port is missing', "HOST:PORT"),
+        ({"advertised": "x"}, Code.CONFIG_BAD_VALUE, "--advertised: only a kafka tunnel", "leave --advertised out"),
+        ({"first_broker_port": 0}, Code.CONFIG_BAD_VALUE, "--first-broker-port: only a kafka", "--first-broker-port"),
+        (KAFKA | {"first_broker_port": -1}, Code.CONFIG_BAD_VALUE, "--first-broker-port: -1: must be from 0", "port"),
+        (KAFKA | {"advertised": "h:1"}, Code.CONFIG_BAD_VALUE, '--advertised: "h:1": the port is each', "host name"),
+        (KAFKA | {"listen": "unix:x"}, Code.CONFIG_BAD_VALUE, "--listen: Kafka's clients", "--listen 127.0.0.1:9092"),
+        (
+            KAFKA | {"listen": "127.0.0.1:65535"},
+            Code.CONFIG_BAD_VALUE,
+            "--listen: brokers have the ports after the tunnel's own",
+            "add --first-broker-port 9093",
+        ),
+        (KAFKA | {"ca": None}, Code.CONFIG_MISSING_KEY, "--ca is missing: a Kafka of Heroku's", "add --ca root.crt"),
         ({"kind": "x"}, Code.CONFIG_BAD_VALUE, '--kind: "x": not a kind of tunnel', "postgres"),
         ({"cert": ""}, Code.CONFIG_BAD_VALUE, '--cert: "": the path is empty', "name a file"),
         ({"allow_users": ["ann"], "platform": "win32"}, Code.CONFIG_NOT_SUPPORTED, "--allow-user: on", "--allow-user"),

@@ -219,7 +219,7 @@ BAD = [
     (
         CSR + TUNNEL.replace("postgres", "tcp").replace("db", "db:1") + 'identity = "x"\nexpiring_sessions = "keep"',
         "BAD_VALUE",
-        ":8: tunnel.t.expiring_sessions: only a postgres tunnel knows",
+        ":8: tunnel.t.expiring_sessions: only a postgres tunnel ends",
     ),
 ]  # fmt: skip
 

@@ -218,8 +218,7 @@ BAD = [
     (replaced('cert = "c.pem"\nkey = "k.pem"', 'identity = "x"'), "UNKNOWN_NAME", '"x": there is no identity'),
     (replaced('"db"', '"${DB}"'), "MISSING_VARIABLE", ":4: tunnel.a.upstream: the environment variable DB"),
     (replaced('"db"', '["${}"]'), "BAD_VALUE", "upstream[0]: after ${ comes the name of a variable"),
-    # What a later version brings.
-    (replaced("postgres", "kafka"), "NOT_SUPPORTED", ':2: tunnel.a.kind: kind "kafka" arrives'),
+    (replaced("postgres", "kafka"), "BAD_VALUE", ':4: tunnel.a.upstream: "db": the port is missing'),
     ('[identity.x]\ncert="c"\nkey="k"\nissuer = "acme"', "BAD_VALUE", ':4: identity.x.issuer: "acme": unknown issuer'),
     (replaced('"db"', '"heroku:x y"'), "BAD_VALUE", '"heroku:x y": not the name of an add-on'),
     # The text itself.

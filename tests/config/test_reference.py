@@ -14,6 +14,7 @@ from mtlskit.config.cidrs import WIDEST_PREFIX
 from mtlskit.config.durations import parse_duration
 from mtlskit.config.flags import FLAGS
 from mtlskit.config.identities import KEY_TYPES, MOST_NAMES
+from mtlskit.config.kafka import MOST_BROKERS
 from mtlskit.config.loading import parse_config
 from mtlskit.config.schema import (
     AllowlistTable,
@@ -27,7 +28,17 @@ from mtlskit.config.schema import (
     TunnelTable,
 )
 from mtlskit.config.upstreams import MOST_UPSTREAMS
-from mtlskit.config.values import ExpiringSessions, Hooks, IssuerConfig, IssuerKind, Timeouts, TunnelConfig
+from mtlskit.config.values import (
+    ExpiringSessions,
+    Hooks,
+    IssuerConfig,
+    IssuerKind,
+    KafkaDoors,
+    Timeouts,
+    TunnelConfig,
+    Verify,
+    VerifyMode,
+)
 from mtlskit.errors import ConfigError
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/configuration.md").read_text(encoding="utf-8")
@@ -88,7 +99,9 @@ def test_the_defaults_are_those_of_the_code() -> None:
     assert Timeouts(**timeouts) == Timeouts()
     tunnel = rows(section("## `[tunnel.NAME]`").partition("\n### ")[0])
     assert tunnel["max_connections"] == f"`{TunnelTable.model_fields['max_connections'].default}`"
-    assert tunnel["verify"] == f'`"{TunnelTable.model_fields["verify"].default}"`'
+    assert tunnel["verify"] == f'`"{Verify().mode}"`; `"{VerifyMode.CA}"` for a Kafka of Heroku\'s'
+    assert tunnel["last_broker_port"] == f"`{KafkaDoors.last_port}`"
+    assert f"{MOST_BROKERS} at most" in section("### Brokers of a Kafka")
     assert tunnel["expiring_sessions"] == f'`"{ExpiringSessions.KEEP}"`'
     identity = rows(section("## `[identity.NAME]`"))
     assert identity["issuer"] == f'`"{IssuerConfig.kind}"`'
