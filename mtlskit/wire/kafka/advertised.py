@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-__all__ = ["NOWHERE", "Address", "AddressWithheld", "Advertised", "Notice", "Resolve", "unheard"]
+__all__ = ["NOWHERE", "NO_LISTENER", "Address", "AddressWithheld", "Advertised", "Notice", "Resolve", "unheard"]
 
 Address: TypeAlias = tuple[str, int]
 
@@ -23,6 +23,9 @@ had: the address is withheld. It may raise an MtlskitError, which ends the conne
 most 32,767 bytes, the port fits int32."""
 
 NOWHERE: Final[Address] = ("withheld.invalid", 1)
+
+NO_LISTENER: Final = "there is no listener for it"
+"""The reason where `Resolve` had no address."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Advertised:
     def _asked(self, node_id: int, host: str, port: int) -> Address:
         ours = self._resolve(node_id, host, port)
         if ours is None:
-            self._notice(AddressWithheld(node_id, host, port, "there is no listener for it"))
+            self._notice(AddressWithheld(node_id, host, port, NO_LISTENER))
             ours = NOWHERE
         self._seen[node_id] = ((host, port), ours)
         return ours

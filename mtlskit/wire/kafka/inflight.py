@@ -32,12 +32,16 @@ MAX_SILENT: Final = 4096
 
 
 class Waiting(NamedTuple):
-    """A request whose response is to come; with `answer`, one that we answer ourselves when its turn comes."""
+    """A request whose response is to come; with `answer`, one that we answer ourselves when its turn comes.
+
+    `key` is what a FindCoordinator request asks for, where that is wanted.
+    """
 
     correlation_id: int
     api_key: int
     version: int
     answer: bytes = b""
+    key: str = ""
 
 
 class InFlight:

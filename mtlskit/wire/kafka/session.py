@@ -12,6 +12,8 @@ only counts. What it changes, and why:
   client that asks for more all the same, not having negotiated, is refused: its answer could carry an address.
 * **ApiVersions requests newer than 4** never reach the broker; the session answers "unsupported, try 0 to 4" itself.
   From version 5 on they name the node that the client believes to reach, by what we told it.
+* **Responses that say what the cluster refuses** are looked at for it (`denials`), where the owner wants to know, and
+  changed in nothing. So are FindCoordinator requests of a kind whose responses do not repeat the question.
 * **SaslHandshake version 0** is refused: what follows it are tokens without a frame's header. Version 1, with
   SaslAuthenticate, passes like anything else.
 
@@ -36,7 +38,7 @@ no response (`acks`), and a broker's that gives one all the same is dropped.
   whether the connection could be closed with nothing under way.
 
 What a session keeps is bounded: `MAX_HELD` for a response, 128 KiB for the front of a Produce request, 65,536 requests
-in flight, and 4,096 correlation ids of requests that get no response.
+in flight, the names that the first 64 of them ask for, and 4,096 correlation ids of requests that get no response.
 """
 
 from __future__ import annotations
@@ -46,13 +48,22 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from mtlskit.errors import ClientProtocolError, Code, MtlskitError
-from mtlskit.wire.kafka import capping, walker
+from mtlskit.wire.kafka import capping, denials, walker
 from mtlskit.wire.kafka.acks import AcksReader
 from mtlskit.wire.kafka.advertised import Advertised, Notice, Resolve, unheard
 from mtlskit.wire.kafka.frames import MAX_HELD, REQUESTS, RESPONSES, Fate, FrameReader
 from mtlskit.wire.kafka.inflight import ENOUGH_IN_FLIGHT, InFlight, Waiting
 from mtlskit.wire.kafka.primitives import Buffer
-from mtlskit.wire.kafka.tables import API_VERSIONS, NAMES, NEWEST, PRODUCE, SASL_HANDSHAKE, TABLES, WITHHELD
+from mtlskit.wire.kafka.tables import (
+    API_VERSIONS,
+    FIND_COORDINATOR,
+    NAMES,
+    NEWEST,
+    PRODUCE,
+    SASL_HANDSHAKE,
+    TABLES,
+    WITHHELD,
+)
 
 __all__ = ["KafkaSession", "Moves"]
 
@@ -73,14 +84,23 @@ class KafkaSession:
     """The codec of one connection. See the module for the contract.
 
     `resolve` gives the address that stands for a node (`advertised.Resolve`), `notice` hears of addresses that were
-    withheld, `max_held` bounds a response that is rewritten, in bytes.
+    withheld, `denied` of topics and groups that the cluster refuses, `max_held` bounds a response that is rewritten, in
+    bytes. Where `denied` is None, nothing is looked for.
     """
 
-    __slots__ = ("_acks", "_client", "_error", "_flight", "_notice", "_resolve", "_server", "_turn")
+    __slots__ = ("_acks", "_client", "_denied", "_error", "_flight", "_notice", "_resolve", "_server", "_turn")
 
-    def __init__(self, resolve: Resolve, *, notice: Notice = unheard, max_held: int = MAX_HELD) -> None:
+    def __init__(
+        self,
+        resolve: Resolve,
+        *,
+        notice: Notice = unheard,
+        denied: denials.Hear | None = None,
+        max_held: int = MAX_HELD,
+    ) -> None:
         self._resolve = resolve
         self._notice = notice
+        self._denied = denied
         self._flight = InFlight()
         self._client = FrameReader(REQUESTS, self._request)
         self._server = FrameReader(
@@ -136,7 +156,7 @@ class KafkaSession:
                 f"the client sent what is no Kafka request: api key {api_key} in version {version}",
                 "check what connects to this port",
             )
-        answer = b""
+        answer, key = b"", ""
         if api_key in _SPECIAL:
             if api_key == API_VERSIONS and version > NEWEST[API_VERSIONS]:
                 answer = capping.unsupported(correlation_id, NEWEST[API_VERSIONS])
@@ -149,7 +169,12 @@ class KafkaSession:
                 if acks == 0:
                     self._flight.add_silent(correlation_id)
                     return Fate.PASS
-        self._flight.add(Waiting(correlation_id, api_key, version, answer))
+            elif api_key == FIND_COORDINATOR and self._denied and len(self._flight) < denials.MAX_KEYS:
+                asked = denials.key_asked_for(buffer, at, size, version)
+                if asked is None:
+                    return Fate.MORE
+                key = asked
+        self._flight.add(Waiting(correlation_id, api_key, version, answer, key))
         return Fate.DROP if answer else Fate.PASS
 
     def _acks_of(self, version: int, buffer: Buffer, at: int, size: int) -> int | None:
@@ -179,7 +204,10 @@ class KafkaSession:
         if turn.api_key == API_VERSIONS:
             return capping.capped(frame, 0, len(frame), turn.version)
         advertised = Advertised(self._resolve, self._notice)
-        return walker.rewrite(frame, 0, len(frame), turn.api_key, turn.version, advertised)
+        pieces = walker.rewrite(frame, 0, len(frame), turn.api_key, turn.version, advertised)
+        if self._denied and turn.api_key in denials.LOOKED_AT:
+            denials.look(frame, 0, len(frame), turn.api_key, turn.version, self._denied, turn.key)
+        return pieces
 
 
 def _check(api_key: int, version: int) -> None:

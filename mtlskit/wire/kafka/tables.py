@@ -1,7 +1,8 @@
 """Where brokers' addresses stand: the responses that name them, as data, and the newest version that is known of each.
 
 A table lists a response's fields in their order, from the first to the last one that matters; what follows that one is
-never read, however much it is. Source: the message schemas of Apache Kafka 4.3.0
+never read, however much it is. Where a response also says what the cluster refuses, `Table.beyond` goes on to there:
+`denials` reads it, the rewriting does not. Source: the message schemas of Apache Kafka 4.3.0
 (``clients/src/main/resources/common/message/*Response.json``), which also hold the layouts of Kafka 2.8 to 4.2. A
 version that is not in `NEWEST` must not be negotiated: `capping` sees to that, and `session` refuses it.
 """
@@ -15,6 +16,8 @@ from typing import Final
 __all__ = [
     "API_VERSIONS",
     "FETCH",
+    "FIND_COORDINATOR",
+    "METADATA",
     "NAMES",
     "NEWEST",
     "NO_TAG",
@@ -68,7 +71,7 @@ NO_TAG: Final = -1
 
 
 class Kind(Enum):
-    """What a field is, as far as one must know to get past it."""
+    """What a field is, as far as one must know to get past it, or to see what the cluster refuses."""
 
     INT8 = 1
     INT16 = 2
@@ -76,8 +79,12 @@ class Kind(Enum):
     INT64 = 8
     UUID = 16
     STRING = "a string, null or not"
+    INT32S = "an array of int32"
     STRUCTS = "an array of structs"
     ENDPOINT = "a node id (int32), its host (string) and its port (int32): three fields that always stand together"
+    ERROR = "an error code (int16): what was asked for is refused"
+    KEY = "a string: what was asked for"
+    TOPIC = "an error code (int16) and the topic's name (string): two fields that always stand together"
     ENDPOINT_TYPE = "an int8: 1 where the endpoints are brokers, 2 where they are controllers (KIP-919)"
 
 
@@ -95,13 +102,17 @@ class Field:
 
 @dataclass(frozen=True)
 class Table:
-    """One response: it carries addresses in the versions `since` to `NEWEST`, and is flexible from `flexible` on."""
+    """One response: it carries addresses in the versions `since` to `NEWEST`, and is flexible from `flexible` on.
+
+    `fields` end with the last that leads to an address; `beyond` are those behind them up to the last denial.
+    """
 
     name: str
     api_key: int
     since: int
     flexible: int
     fields: tuple[Field, ...]
+    beyond: tuple[Field, ...] = ()
 
 
 _ENDPOINT: Final = Field("NodeId, Host, Port", Kind.ENDPOINT)
@@ -115,7 +126,33 @@ _METADATA: Final = Table(
     fields=(
         Field("ThrottleTimeMs", Kind.INT32, since=3),
         Field("Brokers", Kind.STRUCTS, fields=(_ENDPOINT, Field("Rack", Kind.STRING, since=1))),
-        # Topics follow, most of the response.
+    ),
+    beyond=(
+        Field("ClusterId", Kind.STRING, since=2),
+        Field("ControllerId", Kind.INT32, since=1),
+        Field(
+            "Topics",  # most of the response
+            Kind.STRUCTS,
+            fields=(
+                Field("ErrorCode, Name", Kind.TOPIC),
+                Field("TopicId", Kind.UUID, since=10),
+                Field("IsInternal", Kind.INT8, since=1),
+                Field(
+                    "Partitions",
+                    Kind.STRUCTS,
+                    fields=(
+                        Field("ErrorCode", Kind.INT16),
+                        Field("PartitionIndex", Kind.INT32),
+                        Field("LeaderId", Kind.INT32),
+                        Field("LeaderEpoch", Kind.INT32, since=7),
+                        Field("ReplicaNodes", Kind.INT32S),
+                        Field("IsrNodes", Kind.INT32S),
+                        Field("OfflineReplicas", Kind.INT32S, since=5),
+                    ),
+                ),
+                Field("TopicAuthorizedOperations", Kind.INT32, since=8),
+            ),
+        ),
     ),
 )
 
@@ -126,7 +163,7 @@ _FIND_COORDINATOR: Final = Table(
     flexible=3,
     fields=(
         Field("ThrottleTimeMs", Kind.INT32, since=1),
-        Field("ErrorCode", Kind.INT16, until=3),
+        Field("ErrorCode", Kind.ERROR, until=3),
         Field("ErrorMessage", Kind.STRING, since=1, until=3),
         Field("NodeId, Host, Port", Kind.ENDPOINT, until=3),
         Field(
@@ -134,9 +171,9 @@ _FIND_COORDINATOR: Final = Table(
             Kind.STRUCTS,
             since=4,
             fields=(
-                Field("Key", Kind.STRING),
+                Field("Key", Kind.KEY),
                 _ENDPOINT,
-                Field("ErrorCode", Kind.INT16),
+                Field("ErrorCode", Kind.ERROR),
                 Field("ErrorMessage", Kind.STRING),
             ),
         ),

@@ -13,12 +13,14 @@ bytes between them. Two lengths depend on what is inside: the frame's size, whic
 tagged field that holds addresses, for which a place is kept and filled when the field has been walked.
 
 Where nothing was replaced there are no pieces, and the caller passes the response on as it came.
+
+`Walk` is the part of it that only gets past fields; `denials` follows the same tables with it, to read something else.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final, TypeAlias
 
@@ -27,16 +29,23 @@ from mtlskit.wire.kafka.advertised import Advertised
 from mtlskit.wire.kafka.primitives import Buffer, Place, Reader, string, uvarint
 from mtlskit.wire.kafka.tables import NO_TAG, TABLES, Field, Kind
 
-__all__ = ["rewrite"]
+__all__ = ["Action", "Steps", "Walk", "rewrite", "steps_of"]
 
 _CORRELATION_ID: Final = 4
 _CONTROLLERS: Final = 2
 _PORT: Final = struct.Struct("!i")
+_SHORT: Final = 0x7F
+"""What leads the longest array whose length is one byte in the flexible layout."""
+_LONGEST: Final = 1 + 4 * (_SHORT - 1)
+"""Bytes of such an array of int32."""
 
-_Step: TypeAlias = "tuple[Callable[[_Walk, Any], None], Any]"
-"""A method of `_Walk` and its argument: a size, further steps, or steps by tag. Which of them, the method knows."""
+Action: TypeAlias = Callable[[Any, Any], None]
+"""A method of a `Walk`."""
 
-_Steps: TypeAlias = tuple[_Step, ...]
+_Step: TypeAlias = tuple[Action, Any]
+"""A method and its argument: a size, a number, further steps, or steps by tag. Which of them, the method knows."""
+
+Steps: TypeAlias = tuple[_Step, ...]
 
 
 def rewrite(data: Buffer, start: int, end: int, api_key: int, version: int, advertised: Advertised) -> list[Buffer]:
@@ -47,37 +56,94 @@ def rewrite(data: Buffer, start: int, end: int, api_key: int, version: int, adve
     """
     table = TABLES[api_key]
     reader = Reader(data, start, end, flexible=version >= table.flexible, place=Place(table.name, api_key, version))
-    walk = _Walk(reader, advertised)
-    reader.skip(_CORRELATION_ID)
-    reader.skip_tags()  # of the response header, version 1
+    walk = _Splice(reader, advertised)
+    walk.header()
     walk.do(plan(api_key, version))
     return walk.finished()
 
 
 @cache  # bounded by the tables: a few dozen
-def plan(api_key: int, version: int) -> _Steps:
+def plan(api_key: int, version: int) -> Steps:
     """The steps from the first byte behind the header to the last address."""
     table = TABLES[api_key]
-    return _steps(table.fields, version, flexible=version >= table.flexible, whole=False)
+    return steps_of(table.fields, version, _SPLICE, flexible=version >= table.flexible)
 
 
-class _Walk:
+class Walk:
     """One response on its way. The methods that a plan names take one argument each."""
 
-    __slots__ = ("_advertised", "_controllers", "_mark", "_pieces", "_reader")
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def header(self) -> None:
+        """Pass the response header, version 0 or 1."""
+        self._reader.skip(_CORRELATION_ID)
+        self._reader.skip_tags()
+
+    def do(self, steps: Steps) -> None:
+        """Take the steps."""
+        for step, argument in steps:
+            step(self, argument)
+
+    def skip(self, size: int) -> None:
+        """Pass `size` bytes."""
+        self._reader.skip(size)
+
+    def skip_string(self, _none: int) -> None:
+        """Pass a string."""
+        self._reader.skip_string()
+
+    def skip_tags(self, _none: int) -> None:
+        """Pass the tagged fields at a struct's end."""
+        self._reader.skip_tags()
+
+    def skip_int32s(self, arrays: int) -> None:
+        """Pass so many arrays of int32, one after the other."""
+        reader = self._reader
+        for _ in range(arrays):
+            reader.skip(4 * reader.count())
+
+    def skip_rows(self, shape: tuple[int, int, Steps]) -> None:
+        """Pass an array of structs in the flexible layout: so many bytes, then so many arrays of int32; their steps.
+
+        These are a topic's partitions, thousands of them. The usual one is passed here, any other by the steps.
+        """
+        reader = self._reader
+        data, end, (size, arrays, steps) = reader.data, reader.end, shape
+        for _ in range(reader.count()):
+            pos = reader.pos + size
+            if end - pos > arrays * _LONGEST:
+                for _ in range(arrays):
+                    if (count := data[pos]) > _SHORT:
+                        break
+                    pos += 4 * count - 3 if count else 1
+                else:
+                    if not data[pos]:  # no tagged fields
+                        reader.pos = pos + 1
+                        continue
+            self.do(steps)
+
+    def structs(self, steps: Steps) -> None:
+        """Take the steps for each struct of an array."""
+        for _ in range(self._reader.count()):
+            for step, argument in steps:
+                step(self, argument)
+
+
+class _Splice(Walk):
+    """Puts other addresses in."""
+
+    __slots__ = ("_advertised", "_controllers", "_mark", "_pieces")
 
     def __init__(self, reader: Reader, advertised: Advertised) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._advertised = advertised
         self._pieces: list[Buffer] = []
         self._mark = reader.start
         """Where the bytes begin that are in no piece yet."""
         self._controllers = False
-
-    def do(self, steps: _Steps) -> None:
-        """Take the steps."""
-        for step, argument in steps:
-            step(self, argument)
 
     def finished(self) -> list[Buffer]:
         """The pieces, the last of which is all that was not walked."""
@@ -89,20 +155,6 @@ class _Walk:
         """End a range of the response, and go on from `mark`."""
         self._pieces.append(self._reader.data[self._mark : at])
         self._mark = mark
-
-    def skip(self, size: int) -> None:
-        self._reader.skip(size)
-
-    def skip_string(self, _none: int) -> None:
-        self._reader.skip_string()
-
-    def skip_tags(self, _none: int) -> None:
-        self._reader.skip_tags()
-
-    def structs(self, steps: _Steps) -> None:
-        for _ in range(self._reader.count()):
-            for step, argument in steps:
-                step(self, argument)
 
     def endpoint_type(self, _none: int) -> None:
         at = self._reader.pos
@@ -126,7 +178,7 @@ class _Walk:
             self._cut(at, reader.pos)
             self._pieces.append(string(ours[0], flexible=reader.flexible) + _PORT.pack(ours[1]))
 
-    def tags(self, known: dict[int, _Steps]) -> None:
+    def tags(self, known: dict[int, Steps]) -> None:
         reader = self._reader
         for _ in range(reader.uvarint()):
             steps = known.get(reader.uvarint())
@@ -137,7 +189,7 @@ class _Walk:
             else:
                 self._tagged(at, size, steps)
 
-    def _tagged(self, at: int, size: int, steps: _Steps) -> None:
+    def _tagged(self, at: int, size: int, steps: Steps) -> None:
         """Walk a tagged field of `size` bytes, whose size stands at `at` and is written anew."""
         reader = self._reader
         end, begin = reader.end, reader.pos
@@ -152,35 +204,58 @@ class _Walk:
         reader.pos, reader.end = reader.end, end
 
 
-_SKIPPED: Final = frozenset({Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64, Kind.UUID})
+_SPLICE: Final[Mapping[Kind, Action]] = {Kind.ENDPOINT: _Splice.endpoint, Kind.ENDPOINT_TYPE: _Splice.endpoint_type}
+
+_SIZES: Final = {
+    **{kind: kind.value for kind in (Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64, Kind.UUID)},
+    Kind.ERROR: Kind.INT16.value,
+}
+_PASSED: Final[Mapping[Kind, Action]] = {Kind.STRING: Walk.skip_string, Kind.KEY: Walk.skip_string}
+_MERGED: Final = frozenset({Walk.skip, Walk.skip_int32s})
+"""What neighbours of one kind become one step of, their arguments added up."""
 
 
-def _steps(fields: tuple[Field, ...], version: int, *, flexible: bool, whole: bool) -> _Steps:
-    """The steps over the fields of one struct: to its end, or, where it is not `whole`, to the end of the table."""
+def steps_of(
+    fields: tuple[Field, ...], version: int, actions: Mapping[Kind, Action], *, flexible: bool, whole: bool = False
+) -> Steps:
+    """The steps over the fields of one struct: to its end, or, where it is not `whole`, to the last of the fields.
+
+    `actions` are what to do with fields of certain kinds; the others are passed over.
+    """
     present = [field for field in fields if field.since <= version <= field.until]
     plain = [field for field in present if field.tag == NO_TAG]
-    tagged: dict[int, _Steps] = {
-        field.tag: (_step(field, version, flexible=flexible),) for field in present if field.tag != NO_TAG
+    tagged: dict[int, Steps] = {
+        field.tag: (_step(field, version, actions, flexible=flexible),) for field in present if field.tag != NO_TAG
     }
     steps: list[_Step] = []
     for field in plain:
-        step = _step(field, version, flexible=flexible)
-        if steps and steps[-1][0] is step[0] is _Walk.skip:
-            steps[-1] = (_Walk.skip, steps[-1][1] + step[1])
+        step = _step(field, version, actions, flexible=flexible)
+        if steps and steps[-1][0] is step[0] and step[0] in _MERGED:
+            steps[-1] = (step[0], steps[-1][1] + step[1])
         else:
             steps.append(step)
     if tagged:
-        steps.append((_Walk.tags, tagged))
+        steps.append((_Splice.tags, tagged))
     elif whole and flexible:
-        steps.append((_Walk.skip_tags, 0))
+        steps.append((Walk.skip_tags, 0))
     return tuple(steps)
 
 
-def _step(field: Field, version: int, *, flexible: bool) -> _Step:
-    if field.kind in _SKIPPED:
-        return _Walk.skip, field.kind.value
-    if field.kind is Kind.STRUCTS:
-        return _Walk.structs, _steps(field.fields, version, flexible=flexible, whole=True)
-    return {Kind.STRING: _Walk.skip_string, Kind.ENDPOINT: _Walk.endpoint, Kind.ENDPOINT_TYPE: _Walk.endpoint_type}[
-        field.kind
-    ], 0
+def _step(field: Field, version: int, actions: Mapping[Kind, Action], *, flexible: bool) -> _Step:
+    kind = field.kind
+    if kind in actions:
+        return actions[kind], 0
+    if kind in _SIZES:
+        return Walk.skip, _SIZES[kind]
+    if kind is Kind.STRUCTS:
+        return _structs(steps_of(field.fields, version, actions, flexible=flexible, whole=True))
+    if kind is Kind.INT32S:
+        return Walk.skip_int32s, 1
+    return _PASSED[kind], 0
+
+
+def _structs(steps: Steps) -> _Step:
+    """The step over an array of structs, each of which is passed in these steps."""
+    if [step for step, _ in steps] == [Walk.skip, Walk.skip_int32s, Walk.skip_tags]:
+        return Walk.skip_rows, (steps[0][1], steps[1][1], steps)
+    return Walk.structs, steps
