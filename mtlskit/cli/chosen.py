@@ -133,7 +133,7 @@ def tools_for(
     """
     from datetime import UTC, datetime
 
-    from mtlskit.cli.addon_lookup import HerokuLookup
+    from mtlskit.cli.addon_lookup import heroku_lookup
     from mtlskit.config.values import IssuerKind
     from mtlskit.control.places import control_place
     from mtlskit.issuers.heroku_addon import HerokuAddonIssuer
@@ -147,5 +147,5 @@ def tools_for(
         door.prepare()  # now, and not in the middle of a rotation
     issuer = issuer_of(identity, asked=asked, heroku=door.opened)
     following = issuer if isinstance(issuer, HerokuAddonIssuer) else None
-    endpoints = HerokuLookup(config.heroku, emit).endpoints
+    endpoints = heroku_lookup(config.heroku, emit).endpoints
     return Tools(issuer, ControlledProxies(place), emit, lambda: datetime.now(UTC), following, endpoints)

@@ -27,6 +27,7 @@ _COLUMNS = (
 )
 _INDENT = "  "
 _SERIAL_SHOWN = 16
+_BROKERS_SHOWN = 12
 
 
 def needs_attention(status: Mapping[str, Any]) -> bool:
@@ -50,8 +51,27 @@ def show_status(status: Mapping[str, Any], *, now: datetime | None = None) -> No
     line(_INDENT + painted(heads, Colour.DIM))
     for tunnel, text in zip(tunnels, laid_out, strict=True):
         line(_INDENT + painted(text, Colour.RED if _trouble(tunnel) else None))
+        _show_brokers(list(tunnel.get("brokers") or ()))
+        _show_prefix(tunnel.get("addon") or {})
         for trouble, hint in _trouble(tunnel):
             _show_error(trouble, hint)
+
+
+def _show_brokers(brokers: list[Mapping[str, Any]]) -> None:
+    """Where clients of a Kafka tunnel find each broker. Those that have no listener are among what is wrong."""
+    listening = [broker for broker in brokers if broker.get("addresses")]
+    for broker in listening[:_BROKERS_SHOWN]:
+        where = ", ".join(_address(address) for address in broker.get("addresses", ()))
+        line(painted(printable(f"    broker {broker.get('id')} on {where} to {broker.get('upstream')}"), Colour.DIM))
+    if len(listening) > _BROKERS_SHOWN:
+        line(painted(f"    and {len(listening) - _BROKERS_SHOWN} more (--json lists them)", Colour.DIM))
+
+
+def _show_prefix(addon: Mapping[str, Any]) -> None:
+    """Whoever leaves it out is refused by the brokers, in words that do not name it."""
+    if prefix := addon.get("prefix"):
+        told = f"    names of topics and groups on {addon.get('name')} begin with {prefix}"
+        line(painted(printable(told), Colour.DIM))
 
 
 def show_reload(pid: int, answer: Mapping[str, Any]) -> None:
@@ -105,6 +125,10 @@ def _trouble(tunnel: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(failed := tunnel.get("upstream_error"), dict):
         why = f"{failed.get('reason')} [{failed.get('code')}] (at {failed.get('at')})"
         found.append((f"the last client got no connection: {why}", str(failed.get("hint", ""))))
+    for broker in tunnel.get("brokers") or ():
+        if isinstance(failed := broker.get("error"), dict):
+            why = f"{failed.get('reason')} [{failed.get('code')}]" + (f" (at {failed['at']})" if "at" in failed else "")
+            found.append((f"broker {broker.get('id')} cannot be reached: {why}", str(failed.get("hint", ""))))
     addon = tunnel.get("addon") or {}
     if isinstance(unanswered := addon.get("error"), dict):
         reason = f"{unanswered.get('reason')} [{unanswered.get('code')}]"

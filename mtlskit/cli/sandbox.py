@@ -24,6 +24,7 @@ Examples:
   . ./space/sandbox.env && psql "$DATABASE_URL"       in another terminal
   . ./space/sandbox.env && mtlskit heroku status "$MTLSKIT_SANDBOX_ADDON"
   mtlskit sandbox --dir ./space --speed-up 1          as slow as Heroku itself
+  mtlskit sandbox --dir ./space --kafka-topic orders:6 --kafka-topic payments
   mtlskit sandbox --dir ./space --fault 429,times=3 --fault reset
 
 It is ready when DIR/sandbox.json exists, which holds its addresses and the paths of a client identity. sandbox.env
@@ -104,6 +105,43 @@ _Addons = Annotated[
         help="How many Postgres add-ons the API tells of. Default: 1.",
     ),
 ]
+_KafkaBrokers = Annotated[
+    str | None,
+    typer.Option(
+        "--kafka-brokers",
+        metavar="N",
+        show_default=False,
+        help="How many Kafka brokers there are; 0: none. Default: 3, where confluent-kafka is installed.",
+    ),
+]
+_KafkaTopic = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kafka-topic",
+        metavar="NAME[:PARTITIONS]",
+        show_default=False,
+        help="A Kafka topic that there is from the start, with 3 partitions. Repeatable.",
+    ),
+]
+_KafkaPrefix = Annotated[
+    str,
+    typer.Option(
+        "--kafka-prefix",
+        metavar="PREFIX",
+        show_default=False,
+        help="Tell of a KAFKA_PREFIX, as a plan on a shared cluster does. The brokers do not insist on it.",
+    ),
+]
+_KafkaListen = Annotated[
+    str | None,
+    typer.Option(
+        "--kafka-listen",
+        metavar="ADDR",
+        show_default=False,
+        help="Where the first Kafka broker listens; the others have the ports after it. Default: 127.0.0.1:0, any free"
+        " ports.",
+    ),
+]
 _Bare = Annotated[
     bool,
     typer.Option("--bare", help="A new one is as Heroku hands a database out: mutual TLS off, and nobody let in."),
@@ -121,18 +159,22 @@ def sandbox(
     fault: _Fault = None,
     addons: _Addons = "1",
     bare: _Bare = False,
+    kafka_brokers: _KafkaBrokers = None,
+    kafka_topic: _KafkaTopic = None,
+    kafka_prefix: _KafkaPrefix = "",
+    kafka_listen: _KafkaListen = None,
     log: LogOption = "text",
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run a small Private Space on this machine: a real PostgreSQL behind a gateway that demands mutual TLS.
+    """Run a small Private Space on this machine: a real PostgreSQL, and Kafka, behind gateways that demand mutual TLS.
 
     A Private Space is Heroku's private network; its databases admit only clients that show a certificate and come from
     an address with an IP rule. Heroku's API for both is played beside it.
     """
     with reported(as_json=wants_json(log)):
         emit = log_sink(log, quiet=quiet, verbose=verbose)
-        from mtlskit.cli.sandbox_values import loopback_address, number, seconds, tcp_address
+        from mtlskit.cli.sandbox_values import kafka_options, loopback_address, number, seconds, tcp_address
         from mtlskit.config.upstreams import holds_password
         from mtlskit.proxy.limits import raise_descriptor_limit
         from mtlskit.sandbox.api.options import ApiOptions
@@ -154,6 +196,7 @@ def sandbox(
                 addons=whole_number("--addons", addons),
                 bare=bare,
             ),
+            kafka=kafka_options(kafka_brokers, kafka_topic or (), kafka_prefix, kafka_listen),
         )
         raise_descriptor_limit()
         run_until_stopped(partial(run_space, options, emit=emit))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from mtlskit.cli.usage import harmless
+from mtlskit.cli.usage import harmless, whole_number
 from mtlskit.config.addresses import parse_listen
 from mtlskit.config.durations import parse_duration
 from mtlskit.config.values import TcpAddress
 from mtlskit.errors import Code, ConfigError
+from mtlskit.sandbox.kafka_options import KafkaOptions, Topic
 
-__all__ = ["loopback_address", "number", "seconds", "tcp_address"]
+__all__ = ["kafka_options", "loopback_address", "number", "seconds", "tcp_address"]
 
 
 def tcp_address(flag: str, text: str) -> TcpAddress:
@@ -51,3 +54,20 @@ def seconds(flag: str, text: str) -> float:
         return parse_duration(text)
     except ConfigError as exc:
         raise ConfigError(exc.code, f"{flag}: {exc.sentence}", exc.hint) from exc
+
+
+def kafka_options(brokers: str | None, topics: Sequence[str], prefix: str, listen: str | None) -> KafkaOptions:
+    """What is asked of Kafka. Brokers count as asked for as soon as any flag is about them. Raises `ConfigError`."""
+    options = KafkaOptions(
+        topics=tuple(map(_topic, topics)),
+        prefix=prefix,
+        asked=brokers is not None or bool(topics) or bool(prefix) or listen is not None,
+    )
+    if listen is not None:
+        options = replace(options, listen=tcp_address("--kafka-listen", listen))
+    return options if brokers is None else replace(options, brokers=whole_number("--kafka-brokers", brokers))
+
+
+def _topic(text: str) -> Topic:
+    name, colon, partitions = text.partition(":")
+    return Topic(name, whole_number(f"--kafka-topic {harmless(name)}:", partitions)) if colon else Topic(name)

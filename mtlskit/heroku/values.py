@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from mtlskit.config.values import Endpoint
+
 __all__ = [
     "MOST_RULES",
     "Addon",
@@ -18,6 +20,7 @@ __all__ = [
     "Credential",
     "InboundRule",
     "IpRule",
+    "KafkaBrokers",
     "KafkaCluster",
     "RemoteCertificate",
     "Space",
@@ -137,6 +140,16 @@ class Credential:
     database: str
     user: str
     password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class KafkaBrokers:
+    """Where to connect to a Kafka add-on."""
+
+    endpoints: tuple[Endpoint, ...]
+    """At least one."""
+    prefix: str = ""
+    """What the names of topics and groups begin with, on shared plans."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """Issuer `heroku` for a Kafka add-on, whose certificates are nobody's but the app's.
 
 Apache Kafka on Heroku hands out no certificates. Each add-on has one credential, and the app finds it in its config
-vars: `KAFKA_CLIENT_CERT`, `KAFKA_CLIENT_CERT_KEY`, `KAFKA_TRUSTED_CERT`, `KAFKA_URL`, and on shared plans
-`KAFKA_PREFIX`. An attachment may be called otherwise than KAFKA, so it is the ends of the names that count; an app may
-have several Kafka add-ons, so only names that belong to this one count.
+vars: see `mtlskit.heroku.kafka_vars`.
 
 So there are two things to do. To follow: take what the config vars hold, whenever that is something else than what is
 stored. And to reset: have Heroku make a new credential, which ends the old one, changes the config vars of every app
@@ -14,43 +12,17 @@ the request, nothing but a change of them is waited for.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime
 
-from mtlskit.errors import Code, RotationError
+from mtlskit.errors import Code, HerokuError, RotationError
+from mtlskit.heroku.kafka_vars import CERT, ROOTS, KafkaVars, find_kafka_vars
 from mtlskit.heroku.values import Addon
 from mtlskit.issuers.base import Delivery, Facts, Order, Withdrawn
 from mtlskit.issuers.heroku_api import HerokuCalls, OpenHeroku, asked
 from mtlskit.pki.certificates import fingerprint_sha256, load_certificates
 
-__all__ = ["KafkaIssuer", "KafkaVars", "kafka_vars"]
-
-_CERT, _KEY, _ROOTS, _URL, _PREFIX = "_CLIENT_CERT", "_CLIENT_CERT_KEY", "_TRUSTED_CERT", "_URL", "_PREFIX"
-_NEEDED = (_CERT, _KEY, _ROOTS)
-
-
-@dataclass(frozen=True)
-class KafkaVars:
-    """The credential of one Kafka add-on, as an app's config vars hold it. Certificates and key are PEM."""
-
-    app: str
-    attachment: str
-    """What the names of the vars begin with, such as `KAFKA`."""
-    certificate: str
-    key: str = field(repr=False)
-    roots: str
-    """The CAs of the brokers: several while Heroku changes its CA."""
-    url: str = field(default="", repr=False)
-    """Brokers, `kafka+ssl://host:port`, separated by commas."""
-    prefix: str = ""
-    """What the names of topics and groups begin with, on shared plans."""
-
-    @property
-    def digest(self) -> str:
-        """Tells one certificate from another, and nothing about it."""
-        return hashlib.sha256(self.certificate.strip().encode("utf-8")).hexdigest()
+__all__ = ["KafkaIssuer", "kafka_vars"]
 
 
 def kafka_vars(addon: Addon, config: Mapping[str, str]) -> KafkaVars:
@@ -58,39 +30,10 @@ def kafka_vars(addon: Addon, config: Mapping[str, str]) -> KafkaVars:
 
     Raises `RotationError` (ISSUER_FAILED) where one of its parts is missing, or where another add-on's may be meant.
     """
-    known: Collection[str] = addon.config_vars or config.keys()
-    names = sorted({name.removesuffix(end) for name in known for end in (_CERT, _KEY, _ROOTS) if name.endswith(end)})
-    whole = [name for name in names if all(config.get(name + end, "").strip() for end in _NEEDED)]
-    if not whole:
-        raise _missing(addon, names, config)
-    parts = {tuple(config[name + end].strip() for end in _NEEDED) for name in whole}
-    if len(parts) > 1:
-        raise RotationError(
-            Code.ISSUER_FAILED,
-            f"app {addon.app} has the config vars of several Kafka add-ons ({', '.join(whole)}), and Heroku does not"
-            f" say which belong to {addon.name}",
-            f"see heroku addons:info {addon.name}",
-        )
-    name = whole[0]  # attachments of one add-on hold the same
-    return KafkaVars(
-        addon.app,
-        name,
-        certificate=config[name + _CERT],
-        key=config[name + _KEY],
-        roots=config[name + _ROOTS],
-        url=config.get(name + _URL, ""),
-        prefix=config.get(name + _PREFIX, ""),
-    )
-
-
-def _missing(addon: Addon, names: Collection[str], config: Mapping[str, str]) -> RotationError:
-    wanted = [name + end for name in names or ("KAFKA",) for end in _NEEDED]
-    gone = [name for name in wanted if not config.get(name, "").strip()]
-    return RotationError(
-        Code.ISSUER_FAILED,
-        f"app {addon.app} has no config var {', '.join(gone)}, so the credential of {addon.name} is not whole",
-        f"the add-on may still be on its way: heroku addons:info {addon.name}; then run it again",
-    )
+    try:
+        return find_kafka_vars(addon, config)
+    except HerokuError as exc:
+        raise RotationError(Code.ISSUER_FAILED, exc.sentence, exc.hint) from exc
 
 
 class KafkaIssuer:
@@ -118,8 +61,8 @@ class KafkaIssuer:
     async def changed(self, cert_pem: bytes, root_pem: bytes | None) -> bool:
         """Whether the config vars hold another certificate, or other CAs, than these. Also raises `IdentityError`."""
         held = await self.now()
-        certificates = _prints(held.certificate.encode(), f"{held.attachment}{_CERT} of app {held.app}")
-        roots = _prints(held.roots.encode(), f"{held.attachment}{_ROOTS} of app {held.app}")
+        certificates = _prints(held.certificate.encode(), f"{held.attachment}{CERT} of app {held.app}")
+        roots = _prints(held.roots.encode(), f"{held.attachment}{ROOTS} of app {held.app}")
         if certificates != _prints(cert_pem, "the stored certificate"):
             return True
         return root_pem is None or roots != _prints(root_pem, "the stored CAs")

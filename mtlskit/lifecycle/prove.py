@@ -2,8 +2,9 @@
 
 A server that refuses a client certificate says so in the handshake, or under TLS 1.3 after it, when its first message
 is waited for. So a Postgres server is asked for a session, up to its first message: a request for authentication, or
-an error about who may log in, both come after it has taken the certificate. No password is sent. Any other server is
-listened to for a moment: it may say nothing for as long as it likes, but an alert comes at once.
+an error about who may log in, both come after it has taken the certificate. No password is sent. A Kafka broker is
+asked what it speaks, which it tells everybody who has come so far. Any other server is listened to for a moment: it may
+say nothing for as long as it likes, but an alert comes at once.
 
 That a server answers proves nothing where it would answer anybody: it may not ask for certificates, or OpenSSL may have
 shown none, because the server takes no signatures of that kind of key. So the same is asked without a certificate, and
@@ -36,6 +37,7 @@ from mtlskit.net.dial import POSTGRES_ALPN, Dialler, Route, Upstream
 from mtlskit.net.faults import closed_early, tcp_fault, tls_fault
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.store.identities import Version
+from mtlskit.wire.kafka.asking import AnswerReader, api_versions_of, api_versions_request
 from mtlskit.wire.postgres.login import (
     AuthenticationAccepted,
     AuthenticationRequested,
@@ -50,6 +52,9 @@ __all__ = ["Proof", "files_of", "prove_tunnel"]
 
 _SILENCE = 1.0
 """Seconds to wait for an alert of a server that need not speak first; it is on its way when the handshake is done."""
+
+_CORRELATION_ID = 1
+"""Of the only request on a connection to a Kafka broker."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +232,8 @@ async def _answer(kind: TunnelKind, upstream: Upstream, user: str) -> _Heard | N
     """What the server said after the handshake; None if it closed the connection."""
     if kind is TunnelKind.POSTGRES:
         return await _postgres_answer(upstream, user)
+    if kind is TunnelKind.KAFKA:
+        return await _kafka_answer(upstream)
     taken = _Heard("takes the certificate")
     with trio.move_on_after(_SILENCE):
         return taken if await upstream.tls.receive_some() else None
@@ -258,6 +265,17 @@ async def _postgres_answer(upstream: Upstream, user: str) -> _Heard | None:
                     refusal = ("", "") if error is None else (error.sqlstate, error.message)
                     said = f": {refusal[1]} ({refusal[0]})" if error is not None else ""
                     return _Heard(f"takes the certificate, and refuses the user {user}{said}", refusal)
+
+
+async def _kafka_answer(upstream: Upstream) -> _Heard | None:
+    with suppress(OSError):  # as above
+        await upstream.tls.send_all(api_versions_request(_CORRELATION_ID))
+    reader = AnswerReader(_CORRELATION_ID)
+    while data := await upstream.tls.receive_some():
+        if (answer := reader.receive(data)) is not None:
+            api_versions_of(answer)
+            return _Heard("takes the certificate, and answers as a Kafka broker")
+    return None
 
 
 def _user_of(snapshot: IdentitySnapshot) -> str:

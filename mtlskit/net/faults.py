@@ -30,7 +30,7 @@ from mtlskit.wire.alerts import meaning_of
 
 __all__ = ["closed_early", "dns_fault", "tcp_fault", "tls_fault"]
 
-_ALLOWLIST_HINT = "check that this host's external IP is on the allowlist of the database, and that it is up"
+_ALLOWLIST_HINT = "check that this host's external IP is on the allowlist of the server, and that it is up"
 
 # Codes of X509_verify_cert that concern the leaf itself (openssl-verification-options(1)).
 _EXPIRED = frozenset({9, 10})
@@ -74,7 +74,8 @@ def closed_early(where: str, when: str) -> UpstreamError:
     return UpstreamLost(
         Code.UPSTREAM_CLOSED,
         f"{where} closed the connection {when} without saying why",
-        "a server may do so when it refuses the client certificate or this host's IP: look at both, and at its log",
+        "a server may do so when it refuses the client certificate or this host's IP, and a port of Kafka's that is"
+        " plain does so too: look at all three, and at its log",
     )
 
 
@@ -97,13 +98,14 @@ def tls_fault(
         return UpstreamRefusedUs(
             Code.TLS_HANDSHAKE_FAILED,
             f"{where} does not speak TLS there",
-            "check the port, and for Postgres whether `negotiation` fits the server (direct TLS needs PostgreSQL 17)",
+            "check the port: for Kafka it is that of a listener with TLS (SSL or SASL_SSL), for Postgres see whether"
+            " `negotiation` fits the server (direct TLS needs PostgreSQL 17)",
         )
     if reason in _NO_COMMON_GROUND:
         return UpstreamRefusedUs(
             Code.TLS_VERSION,
             f"{where} speaks no TLS version that we accept (1.2 and 1.3)",
-            "update the server's TLS settings (ssl_min_protocol_version in PostgreSQL)",
+            "update the server's TLS settings (ssl_min_protocol_version in PostgreSQL, ssl.enabled.protocols in Kafka)",
         )
     return UpstreamRefusedUs(
         Code.TLS_HANDSHAKE_FAILED,
@@ -125,7 +127,8 @@ def _verification_fault(
         f"{where} presents a chain that we do not trust: {said}"
         + (f"; its certificate is {leaf.subject}, issued by {leaf.issuer}" if leaf else "")
         + (f"; compared with {trust}" if trust else ""),
-        "name the server's own CA with `ca` (--ca); for Heroku it is the PREFIXroot.crt of the downloaded bundle",
+        "name the server's own CA with `ca` (--ca); for Heroku it is the PREFIXroot.crt of the downloaded bundle, for"
+        " its Kafka what KAFKA_TRUSTED_CERT holds",
     )
 
 

@@ -79,9 +79,10 @@ class AcceptFailed(Event):
         return f"{self.address} cannot accept clients for now: {self.reason}; they wait, and it is tried again"
 
 
-def open_listeners(address: ListenAddress) -> Listener:
+def open_listeners(address: ListenAddress, *, name_holder: bool = True) -> Listener:
     """Open what `address` names. From here on clients can connect; `Listener.serve` accepts them.
 
+    `name_holder`: where the port is in use, look who has it, which takes a tenth of a second on a busy host.
     Raises ListenError: the port or path is in use, is not ours, needs privileges, and so on.
     """
     if isinstance(address, UnixAddress):
@@ -96,7 +97,7 @@ def open_listeners(address: ListenAddress) -> Listener:
     try:
         sockets = _open_localhost(address.port) if address.host == "localhost" else [_open_tcp(address)]
     except OSError as exc:
-        raise _explained(address, exc) from exc
+        raise _explained(address, exc, name_holder) from exc
     return Listener([(sock, _tcp_address(sock)) for sock in sockets])
 
 
@@ -267,11 +268,11 @@ def _reason(exc: OSError) -> str:
     return exc.strerror or str(exc)
 
 
-def _explained(address: TcpAddress, exc: OSError) -> ListenError:
+def _explained(address: TcpAddress, exc: OSError, name_holder: bool) -> ListenError:
     """The error for people, by errno."""
     number = exc.errno
     if number == errno.EADDRINUSE:
-        holder = listening_program(address.port)
+        holder = listening_program(address.port) if name_holder else None
         return ListenError(
             Code.LISTEN_PORT_IN_USE,
             f"{address} is already in use" + (f" by {holder}" if holder else ""),

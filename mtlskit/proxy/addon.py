@@ -1,8 +1,9 @@
 """Where a tunnel's upstream is, and as whom to log in there, as Heroku tells it; and following it when it changes.
 
-A credential is rotated, a database is moved: what the add-on's credential says then is looked up again every five
-minutes, when somebody was turned away or no endpoint could be reached, and on a reload. Whoever was turned away waits a
-few seconds for the answer, and begins again where there is news, so that a rotation is no failure to a client.
+A credential is rotated, a database is moved, brokers are replaced: what Heroku says then (see `addon_known`) is looked
+up again every five minutes, when somebody was turned away or no endpoint could be reached, and on a reload. Whoever was
+turned away waits a few seconds for the answer, and begins again where there is news, so that a rotation is no failure
+to a client.
 
 One look-up at a time, in the task of `run`; those who were turned away while one is under way share it. Refusals may
 come by the thousand (every client of a tunnel whose password is wrong), so what they ask for is limited in its rate. A
@@ -13,20 +14,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
-from mtlskit.config.values import Endpoint, TunnelConfig
+from mtlskit.config.values import TunnelConfig, TunnelKind
 from mtlskit.errors import Code, HerokuError, MtlskitError
-from mtlskit.heroku.values import Credential
+from mtlskit.proxy.addon_known import AddonLookup, Known, KnownLogin, asked
 from mtlskit.proxy.events import AddonChanged, AddonFound, AddonKept, AddonRecovered, described
-from mtlskit.proxy.password_keys import PasswordKeys
 from mtlskit.telemetry import Emit
 
-__all__ = ["AddonLookup", "Follower", "Known"]
+__all__ = ["AddonLookup", "Follower", "Known", "KnownLogin"]
 
 _EVERY: Final = (270.0, 330.0)
 """Seconds between two look-ups, at random, so that many proxies do not ask in step."""
@@ -39,29 +38,6 @@ PATIENCE: Final = 5.0
 
 _DEADLINE: Final = 120.0
 """Seconds of a look-up in all. Its requests have deadlines of their own; this is for what else may hang."""
-
-_FIELDS: Final = ("host", "port", "database", "user", "password")
-
-
-class AddonLookup(Protocol):
-    """Asks Heroku. Raises HerokuError, or ConfigError where it cannot even ask."""
-
-    async def __call__(self, addon: str, credential: str) -> Credential:
-        """The credential of that name."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """What was told, once. Sessions hold on to the one they began with; a change makes a new one."""
-
-    credential: Credential
-    keys: PasswordKeys = field(repr=False)
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where to connect."""
-        return Endpoint(self.credential.host, self.credential.port)
 
 
 class Follower:
@@ -89,10 +65,10 @@ class Follower:
 
     async def begin(self) -> Known:
         """Ask for the first time. Raises HerokuError, ConfigError."""
-        self.known = known = self._taken(await self._ask_heroku())
-        name = self._config.name
-        where = str(known.endpoint)
-        self._emit(AddonFound(tunnel=name, addon=self.addon, credential=self._config.credential, upstream=where))
+        self.known = known = await self._ask_heroku()
+        self.looked_up_at = datetime.now(UTC)
+        self.failure = None
+        self._emit(AddonFound(tunnel=self._config.name, addon=self.addon, **self._told_of(known)))
         return known
 
     async def run(self) -> None:
@@ -148,7 +124,7 @@ class Follower:
     async def _look(self) -> None:
         name = self._config.name
         try:
-            credential = await self._ask_heroku()
+            known = await self._ask_heroku()
         except MtlskitError as exc:
             if self.failure is None:
                 self._emit(AddonKept(tunnel=name, addon=self.addon, **described(exc)))
@@ -157,50 +133,31 @@ class Follower:
         if self.failure is not None:
             self.failure = None
             self._emit(AddonRecovered(tunnel=name, addon=self.addon))
-        before = None if self.known is None else self.known.credential
-        changed = tuple(one for one in _FIELDS if getattr(credential, one) != getattr(before, one, None))
         self.looked_up_at = datetime.now(UTC)
+        changed = known.changes_since(self.known)
         if not changed:
             return
-        self.known = known = self._taken(credential)
+        self.known = known
         self._changed(known)
-        self._emit(
-            AddonChanged(
-                tunnel=name,
-                addon=self.addon,
-                credential=self._config.credential,
-                changed=changed,
-                upstream=str(known.endpoint),
-            )
-        )
+        self._emit(AddonChanged(tunnel=name, addon=self.addon, changed=changed, **self._told_of(known)))
 
-    def _taken(self, credential: Credential) -> Known:
-        self.looked_up_at = datetime.now(UTC)
-        self.failure = None
-        return Known(credential, PasswordKeys(credential.password))
+    def _told_of(self, known: Known) -> dict[str, str]:
+        """The fields that both events have."""
+        return {
+            "credential": "" if self._config.kind is TunnelKind.KAFKA else self._config.credential,
+            "upstream": ", ".join(str(endpoint) for endpoint in known.endpoints),
+            "prefix": known.prefix,
+        }
 
-    async def _ask_heroku(self) -> Credential:
+    async def _ask_heroku(self) -> Known:
         """Raises HerokuError, ConfigError."""
         try:
             with trio.fail_after(_DEADLINE):
-                credential = await self._lookup(self.addon, self._config.credential)
+                return await asked(self._lookup, self.addon, self._config)
         except trio.TooSlowError as exc:
             raise HerokuError(
                 Code.API_UNREACHABLE,
-                f"the credential of {self.addon} could not be had within {_DEADLINE:g} s",
-                "check that this host reaches api.data.heroku.com, and how the program that knows the token answers",
+                f"where {self.addon} is could not be had within {_DEADLINE:g} s",
+                "check that this host reaches api.heroku.com and api.data.heroku.com, and how the program that knows"
+                " the token answers",
             ) from exc
-        _check(self.addon, credential)
-        return credential
-
-
-def _check(addon: str, credential: Credential) -> None:
-    """Raises HerokuError for what cannot be dialled or sent: better here than in a client's login."""
-    texts = (credential.host, credential.database, credential.user)
-    if all(text and text.isprintable() for text in texts) and 0 < credential.port < 65536:
-        return
-    raise HerokuError(
-        Code.API_RUBBISH,
-        f"the credential {credential.name} of {addon} has no host, port, database or user that can be used",
-        f"look at it: `heroku pg:credentials:url {addon}`; a credential that is being made or rotated may lack them",
-    )

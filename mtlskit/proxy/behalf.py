@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from mtlskit.net.tls import TlsConnection
-from mtlskit.proxy.addon import Known
+from mtlskit.proxy.addon import KnownLogin
 from mtlskit.wire.postgres.authenticator import Authenticator, Derive, startup_as
 from mtlskit.wire.postgres.login import LoginEvent, LoginFinished
 from mtlskit.wire.postgres.scram import server_end_point
@@ -29,7 +29,7 @@ _CREDENTIAL_REFUSED: Final = frozenset({"28P01", "28000"})
 class Behalf:
     """One login with what was known when it began."""
 
-    def __init__(self, known: Known, opening: StartupReceived) -> None:
+    def __init__(self, known: KnownLogin, opening: StartupReceived) -> None:
         self.known = known
         self.user = known.credential.user
         self.database, self.packet = startup_as(opening, user=self.user, database=known.credential.database)

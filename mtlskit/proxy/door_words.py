@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 
 from mtlskit.config.reach import is_this_machine_only
-from mtlskit.config.values import Login, Network, TunnelConfig, UnixAddress
+from mtlskit.config.values import Login, Network, TcpAddress, TunnelConfig, TunnelKind, UnixAddress, VerifyMode
 
 __all__ = ["door_warnings", "open_to"]
 
@@ -15,7 +15,8 @@ _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("::fff
 
 def door_warnings(config: TunnelConfig) -> tuple[str, ...]:
     """What the operator should know; most often nothing."""
-    return tuple(filter(None, (_nobody_admitted(config), _lets_everybody_in(config))))
+    found = (_nobody_admitted(config), _lets_everybody_in(config), _chain_alone(config), _nameless(config))
+    return tuple(filter(None, found))
 
 
 def open_to(config: TunnelConfig) -> str:
@@ -56,4 +57,28 @@ def _lets_everybody_in(config: TunnelConfig) -> str:
     return (
         f'login = "heroku": whoever may use this door ({open_to(config)}) is let into the database without a password;'
         " allow_users names who may"
+    )
+
+
+def _chain_alone(config: TunnelConfig) -> str:
+    """What is not checked of the brokers: their own addresses come from the cluster, not from the configuration."""
+    if config.kind is not TunnelKind.KAFKA or config.verify.mode is not VerifyMode.CA:
+        return ""
+    return (
+        'verify = "ca": of a broker\'s certificate the chain alone is checked, not the name, so whoever has one of that'
+        ' CA passes for any broker; Heroku\'s Kafka needs that, any other should have its name checked ("full")'
+    )
+
+
+def _nameless(config: TunnelConfig) -> str:
+    """What clients elsewhere may be told of a listener on a wildcard address."""
+    listen = config.listen
+    if config.kind is not TunnelKind.KAFKA or config.kafka.advertised is not None:
+        return ""
+    if not isinstance(listen, TcpAddress) or listen.host not in ("0.0.0.0", "::"):
+        return ""
+    return (
+        f"it listens on {listen.host} and has no `advertised`: clients are told the address at which they reach this"
+        ' host, which behind a container\'s port mapping or NAT is one that they cannot use; write advertised = "HOST"'
+        " (--advertised), the name by which they do"
     )

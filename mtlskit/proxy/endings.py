@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import ssl
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
 
-from mtlskit.errors import Code, UpstreamError, UpstreamLost
+from mtlskit.errors import ClientError, Code, MtlskitError, UpstreamError, UpstreamLost
 from mtlskit.net.faults import tcp_fault
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.relay import Ending, Outcome
-from mtlskit.proxy.events import SessionBroken, SessionClosed, SessionCrashed, SessionCut, SessionExpired, described
+from mtlskit.proxy.events import (
+    ClientRefused,
+    SessionBroken,
+    SessionClosed,
+    SessionCrashed,
+    SessionCut,
+    SessionExpired,
+    described,
+)
 from mtlskit.telemetry import Emit
 from mtlskit.wire.alerts import meaning_of
 
@@ -36,6 +45,9 @@ class SessionFacts:
     """What had been forwarded before the relay began: the login."""
     identity: IdentitySnapshot | None = None
     """What the connection to the upstream was made with; None where nobody asks."""
+    unheard: Callable[[UpstreamError], None] | None = None
+    """Is told, in place of the log, where the upstream breaks off before it has said a word: clients come again, and
+    each of them would be told of."""
 
 
 def tell_cut(emit: Emit, facts: SessionFacts) -> None:
@@ -60,7 +72,13 @@ def tell_ending(emit: Emit, facts: SessionFacts, outcome: Outcome) -> None:
         emit(SessionCrashed(tunnel=facts.tunnel, client=facts.client, traceback=text))
     elif outcome.ending in _UPSTREAMS_FAULT and isinstance(error, OSError):
         fault = _fault(facts.upstream, error)
+        if facts.unheard is not None and not outcome.bytes_down:
+            facts.unheard(fault)
+            return
         emit(SessionBroken(tunnel=facts.tunnel, client=facts.client, **described(fault)))
+    elif outcome.ending is Ending.REFUSED and isinstance(error, MtlskitError):
+        event = ClientRefused if isinstance(error, ClientError) else SessionBroken
+        emit(event(tunnel=facts.tunnel, client=facts.client, **described(error)))
     elif outcome.ending is Ending.EXPIRED and facts.identity is not None:
         emit(
             SessionExpired(

@@ -49,8 +49,8 @@ class TunnelParts:
     def policy(self) -> RelayPolicy:
         """How the sessions end."""
         linger = self.config.timeouts.linger
-        if self.config.kind is TunnelKind.POSTGRES:
-            # PostgreSQL ends both directions at once, and its messages carry their own lengths and their own end.
+        if self.config.kind is not TunnelKind.TCP:
+            # PostgreSQL and Kafka end both directions at once, and their messages carry their own lengths.
             return RelayPolicy(linger=linger, upstream_end_is_final=True)
         # Only TLS knows whether the bytes were all of them: a cut-off stream must not look like a finished one.
         return RelayPolicy(linger=linger, ragged_end_resets=True)

@@ -30,7 +30,7 @@ from mtlskit.net.faults import tcp_fault, tls_fault
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.relay import HandOver
 from mtlskit.net.tls import detach
-from mtlskit.proxy.addon import Known
+from mtlskit.proxy.addon import Known, KnownLogin
 from mtlskit.proxy.answers import as_error_response, part_with
 from mtlskit.proxy.behalf import Behalf
 from mtlskit.proxy.endings import SessionFacts, tell_cut
@@ -228,10 +228,10 @@ class PostgresSession:
         the old one's, and if that has already been locked, this is news enough to begin again.
         """
         parts, before = self._parts, self._dialled_for
-        if parts.config.login is not LoginMode.HEROKU or parts.follower is None or parts.follower.known is None:
+        known = None if parts.follower is None else parts.follower.known
+        if parts.config.login is not LoginMode.HEROKU or not isinstance(known, KnownLogin):
             return None
-        known = parts.follower.known
-        if before is not None and route.endpoint == before.endpoint != known.endpoint:
+        if isinstance(before, KnownLogin) and route.endpoint == before.endpoint != known.endpoint:
             known = before
         behalf = Behalf(known, opening)
         self._user, self._database = behalf.user[:_SHOWN], behalf.database[:_SHOWN]

@@ -15,7 +15,7 @@ from mtlskit.errors import Code, ConfigError
 from mtlskit.proxy.events import described
 from mtlskit.proxy.tunnel import Tunnel
 
-__all__ = ["prepare_ready_file", "ready_file", "snapshot", "tunnel_facts"]
+__all__ = ["address_facts", "prepare_ready_file", "ready_file", "snapshot", "tunnel_facts"]
 
 
 def snapshot(tunnels: Iterable[Tunnel]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def tunnel_facts(tunnel: Tunnel) -> dict[str, Any]:
         "name": tunnel.config.name,
         "kind": tunnel.config.kind.value,
         "state": tunnel.state.value,
-        "addresses": [_address(address) for address in tunnel.addresses],
+        "addresses": [address_facts(address) for address in tunnel.addresses],
         "upstream": [str(endpoint) for endpoint in tunnel.upstream],
     }
     if tunnel.failure is not None:
@@ -117,7 +117,8 @@ def tunnel_facts(tunnel: Tunnel) -> dict[str, Any]:
     return facts
 
 
-def _address(address: ListenAddress) -> dict[str, Any]:
+def address_facts(address: ListenAddress) -> dict[str, Any]:
+    """An address as plain values: `host` and `port`, or `path`."""
     if isinstance(address, TcpAddress):
         return {"host": address.host, "port": address.port}
     return {"path": str(address.path)}

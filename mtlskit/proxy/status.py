@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from mtlskit import __version__
+from mtlskit.config.values import TunnelKind
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.pki.certificates import fingerprint_sha256, spki_sha256
 from mtlskit.pki.renewal import due_at
+from mtlskit.proxy.addon import KnownLogin
 from mtlskit.proxy.events import described
-from mtlskit.proxy.ready import tunnel_facts
+from mtlskit.proxy.kafka.brokers import Brokers
+from mtlskit.proxy.kafka.outage import Outage
+from mtlskit.proxy.ready import address_facts, tunnel_facts
 from mtlskit.proxy.reloading import Reloaded
 from mtlskit.proxy.tunnel import Tunnel
 
@@ -108,23 +112,51 @@ def _tunnel(tunnel: Tunnel, now: datetime) -> dict[str, Any]:
     facts["addon"] = None if tunnel.config.addon is None else _addon(tunnel, tunnel.config.addon)
     failed = tunnel.upstream_failure
     facts["upstream_error"] = None if failed is None else {**described(failed[0]), "at": _text(failed[1])}
+    facts["brokers"] = None if tunnel.brokers is None else _brokers(tunnel.brokers)
     counts = tunnel.warm_counts
     facts["warm"] = None if counts is None else asdict(counts)
     return facts
 
 
+def _brokers(brokers: Brokers) -> list[dict[str, Any]]:
+    """The brokers that the cluster has named: those with a listener, then those that can have none."""
+    known: list[dict[str, Any]] = [
+        {
+            "id": broker.node_id,
+            "addresses": [address_facts(address) for address in broker.listener.addresses],
+            "upstream": str(broker.endpoint),
+            "error": _outage(broker.outage),
+        }
+        for broker in brokers.known
+    ]
+    refused: list[dict[str, Any]] = [
+        {"id": node_id, "addresses": [], "upstream": None, "error": described(error)}
+        for node_id, error in brokers.refused.items()
+    ]
+    return known + refused
+
+
+def _outage(outage: Outage) -> dict[str, str] | None:
+    if outage.error is None or outage.at is None:
+        return None
+    return {**described(outage.error), "at": _text(outage.at)}
+
+
 def _addon(tunnel: Tunnel, addon: str) -> dict[str, Any]:
-    """What is known of the add-on that the upstream belongs to; never the password."""
-    follower = tunnel.follower
+    """What is known of the add-on that the upstream belongs to; never a password or a key."""
+    config, follower = tunnel.config, tunnel.follower
     known = None if follower is None else follower.known
+    login = known.credential if isinstance(known, KnownLogin) else None
     failure = None if follower is None else follower.failure
     at = None if follower is None else follower.looked_up_at
+    kafka = config.kind is TunnelKind.KAFKA
     return {
         "name": addon,
-        "credential": tunnel.config.credential,
-        "login": tunnel.config.login.value,
-        "user": None if known is None else known.credential.user,
-        "database": None if known is None else known.credential.database,
+        "credential": None if kafka else config.credential,
+        "login": None if kafka else config.login.value,
+        "user": None if login is None else login.user,
+        "database": None if login is None else login.database,
+        "prefix": known.prefix if kafka and known is not None else None,
         "looked_up_at": None if at is None else _text(at),
         "error": None if failure is None else described(failure),
     }

@@ -1,11 +1,14 @@
-"""A client's way through a tunnel that speaks no protocol: the upstream, and the hand-over to the relay."""
+"""A client's way through a tunnel that has nothing to say to it: the upstream, and the hand-over to the relay."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
-from mtlskit.errors import ClientError, MtlskitError
-from mtlskit.net.relay import HandOver
+from mtlskit.errors import ClientError, MtlskitError, UpstreamError
+from mtlskit.net.dial import Upstream
+from mtlskit.net.relay import Codec, HandOver
 from mtlskit.net.tls import detach
 from mtlskit.proxy.endings import SessionFacts, tell_cut
 from mtlskit.proxy.events import ClientRefused, SessionFailed, SessionOpened, described
@@ -35,15 +38,17 @@ class TcpSession:
             except ClientError as exc:
                 self._parts.emit(ClientRefused(tunnel=name, client=self._peer, **described(exc)))
             except MtlskitError as exc:
-                self._parts.emit(SessionFailed(tunnel=name, client=self._peer, **described(exc)))
+                self._failed(exc)
 
     async def _session(self, name: str) -> None:
         parts = self._parts
         began = trio.current_time()
         self._stay.serial = parts.identity.serial
-        upstream = await parts.dial()
+        upstream = await self._dial()
         try:
-            facts = SessionFacts(name, self._peer, str(upstream.route), began, identity=upstream.identity)
+            facts = SessionFacts(
+                name, self._peer, str(upstream.route), began, identity=upstream.identity, unheard=self._unheard()
+            )
             tls = upstream.tls.engine.version
             parts.emit(
                 SessionOpened(tunnel=name, client=self._peer, user="", database="", upstream=facts.upstream, tls=tls)
@@ -53,8 +58,24 @@ class TcpSession:
             except trio.Cancelled:
                 tell_cut(parts.emit, facts)
                 raise
+            codec = self._codec()
             sock, engine = upstream.tls.detach()
-            handover = HandOver(detach(self._sock), sock, engine, policy=parts.policy)
+            handover = HandOver(detach(self._sock), sock, engine, policy=parts.policy, codec=codec)
             parts.established.take_over(handover, facts, self._stay)
         finally:
             upstream.tls.close()  # where it was not handed over
+
+    async def _dial(self) -> Upstream:
+        """Raises UpstreamError."""
+        return await self._parts.dial()
+
+    def _codec(self) -> Codec | None:
+        """Who decides about the bytes; None: they pass."""
+        return None
+
+    def _unheard(self) -> Callable[[UpstreamError], None] | None:
+        """Who is told, in place of the log, where the upstream breaks off before it has said a word."""
+        return None
+
+    def _failed(self, exc: MtlskitError) -> None:
+        self._parts.emit(SessionFailed(tunnel=self._parts.config.name, client=self._peer, **described(exc)))

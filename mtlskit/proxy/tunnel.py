@@ -12,23 +12,22 @@ from collections import Counter
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 
 import trio
 
 from mtlskit.config.values import Endpoint, ListenAddress, TunnelConfig, TunnelKind
-from mtlskit.errors import ClientError, ClientLimitReached, Code, ConfigError, MtlskitError, UpstreamError
+from mtlskit.errors import Code, ConfigError, MtlskitError, UpstreamError
 from mtlskit.net.dial import Dialler
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.identity_marks import Marks
 from mtlskit.net.listen import Listener, open_listeners
-from mtlskit.net.peer import Peer, identify
 from mtlskit.net.warm import Outage, WarmBudget, WarmCounts, WarmPool
 from mtlskit.proxy.addon import AddonLookup, Follower, Known
-from mtlskit.proxy.cancel import CancelKeys
+from mtlskit.proxy.admission import Admission, Session
 from mtlskit.proxy.door_words import door_warnings, open_to
 from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import (
-    ClientLeft,
     IdentityKept,
     IdentityLoaded,
     IdentityWarned,
@@ -42,10 +41,12 @@ from mtlskit.proxy.events import (
     described,
 )
 from mtlskit.proxy.front_door import FrontDoor
+from mtlskit.proxy.kafka.brokers import Broker, Brokers
+from mtlskit.proxy.kafka.look import ClusterLook
+from mtlskit.proxy.kafka.session import BrokerSession
 from mtlskit.proxy.loading import IdentityLoader
 from mtlskit.proxy.parts import TunnelParts
 from mtlskit.proxy.postgres import PostgresSession
-from mtlskit.proxy.seats import Seats
 from mtlskit.proxy.stay import Stay
 from mtlskit.proxy.tcp import TcpSession
 from mtlskit.telemetry import Emit
@@ -81,26 +82,21 @@ class Tunnel:
         self.failed_at: datetime | None = None
         self.loaded_at: datetime | None = None
         """When the identity that is in use was loaded."""
-        self.sessions = 0
         self.addresses: tuple[ListenAddress, ...] = ()
         self._established = established
         self._emit = emit
         self._budget = budget
         self._listener: Listener | None = None
-        self._door: FrontDoor | None = None
         self._parts: TunnelParts | None = None
-        self._cancel_keys = CancelKeys()
-        self._arriving: set[Stay] = set()
-        """Of clients that have no session yet."""
-        self._seats = Seats(config.max_connections)
+        self._admission = Admission(config, emit)
+        self.brokers: Brokers | None = None
+        """Of a Kafka tunnel that serves."""
         self._loader = IdentityLoader(config)
         self.follower: Follower | None = None
         """Knows where the upstream is, where that is an add-on's."""
         if config.addon is not None and lookup is not None:
             self.follower = Follower(config, lookup, emit, self._moved)
         self._closed = False
-        self._idle = trio.Event()
-        self._idle.set()
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Load the identity, open the door, and accept clients in `nursery`.
@@ -122,11 +118,11 @@ class Tunnel:
         dialler = Dialler(
             config.kind, endpoints, config.negotiation, config.pins, config.timeouts.dial, source=config.source
         )
-        self._door = door
+        self._admission.door = door
         if self._parts is not None:
             # Whoever came in before the listener broke dials with these; nobody may use the old certificate any more.
             self._parts.identity = identity
-        self._parts = TunnelParts(config, dialler, identity, self._established, self._emit, self._cancel_keys)
+        self._parts = TunnelParts(config, dialler, identity, self._established, self._emit, self._admission.cancel_keys)
         self._parts.follower = self.follower
         if self.follower is not None and not self.follower.running:
             nursery.start_soon(self._follow, self.follower)
@@ -134,6 +130,8 @@ class Tunnel:
             self._parts.warm = WarmPool(self._parts.dial, config.warm, self._budget, self._tell_outage)
             nursery.start_soon(self._keep_warm, self._parts.warm)
         self.addresses = self._listener.addresses
+        if config.kind is TunnelKind.KAFKA:
+            self._know_brokers(self._parts, nursery)
         self.state = TunnelState.SERVING
         self._in_use(identity)
         nursery.start_soon(self._serve, self._listener, nursery)
@@ -146,6 +144,7 @@ class Tunnel:
                 verify=str(config.verify),
                 open_to=open_to(config),
                 system_roots=config.identity.ca is None,
+                brokers="" if self.brokers is None else str(self.brokers.ports),
             )
         )
         for warning in door_warnings(config):
@@ -169,6 +168,8 @@ class Tunnel:
         self._parts.identity = identity
         if self._parts.warm is not None:
             self._parts.warm.renew()
+        if self.brokers is not None:
+            self.brokers.ask_again()
         self._in_use(identity)
         return True
 
@@ -177,6 +178,8 @@ class Tunnel:
         self._closed = True
         if self._listener is not None:
             self._listener.close()
+        if self.brokers is not None:
+            self.brokers.close()
         if self._parts is not None:
             self._parts.draining = True
             self._stop_warming()
@@ -206,6 +209,29 @@ class Tunnel:
             if self._parts is not None and self._parts.warm is pool:
                 self._stop_warming()
 
+    def _know_brokers(self, parts: TunnelParts, nursery: trio.Nursery) -> None:
+        """Have a listener for each broker, from the first time that it is named."""
+        if self.brokers is not None:
+            self.brokers.close()  # the tunnel is started once more
+        self.brokers = brokers = Brokers(
+            self.config, self.addresses, parts.dialler, self._welcome_to, self._emit, self._name_prefix
+        )
+        nursery.start_soon(self._look_after, brokers, ClusterLook(parts, brokers), nursery)
+
+    def _name_prefix(self) -> str:
+        """What names of topics begin with, where Heroku tells it. May be called by any thread."""
+        known = None if self.follower is None else self.follower.known
+        return "" if known is None else known.prefix
+
+    async def _look_after(self, brokers: Brokers, look: ClusterLook, clients: trio.Nursery) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(look.run)
+                await brokers.run(clients)
+        except Exception:  # noqa: BLE001 - a fault of ours ends this tunnel's brokers and is told; other tunnels go on
+            text = traceback.format_exc()
+            self._emit(SessionCrashed(tunnel=self.config.name, client="nobody (listening for brokers)", traceback=text))
+
     async def _follow(self, follower: Follower) -> None:
         while True:
             try:
@@ -227,13 +253,13 @@ class Tunnel:
                 f"tunnel {self.config.name}: the upstream is an add-on's, and nobody was named who could ask Heroku",
                 "name a `lookup` where the proxy is run as a library",
             )
-        return ((await self.follower.begin()).endpoint,)
+        return (await self.follower.begin()).endpoints
 
     def _moved(self, known: Known) -> None:
-        """The add-on's credential has changed: one reference is swapped, and what was dialled in advance is dropped."""
+        """Heroku tells another place: one reference is swapped, and what was dialled in advance is dropped."""
         if self._parts is None:
             return
-        self._parts.dialler = replace(self._parts.dialler, endpoints=(known.endpoint,))
+        self._parts.dialler = replace(self._parts.dialler, endpoints=known.endpoints)
         if self._parts.warm is not None:
             self._parts.warm.renew()
 
@@ -244,7 +270,12 @@ class Tunnel:
 
     async def drained(self) -> None:
         """Wait until the last session has ended."""
-        await self._idle.wait()
+        await self._admission.drained()
+
+    @property
+    def sessions(self) -> int:
+        """How many clients are connected, whether they have a session yet or not."""
+        return self._admission.sessions
 
     @property
     def identity(self) -> IdentitySnapshot | None:
@@ -259,13 +290,12 @@ class Tunnel:
     @property
     def sessions_by_serial(self) -> dict[str, int]:
         """How many sessions were opened, or are being opened, with which certificate, by its serial."""
-        arriving = Counter(stay.serial for stay in self._arriving if stay.serial and not stay.established)
-        return dict(arriving + Counter(self._established.serials(self.config.name)))
+        return dict(self._admission.arriving + Counter(self._established.serials(self.config.name)))
 
     @property
     def undecided(self) -> int:
         """How many clients have not come so far that a certificate is chosen for them."""
-        return sum(stay.serial is None and not stay.established for stay in self._arriving)
+        return self._admission.undecided
 
     @property
     def upstream_failure(self) -> tuple[UpstreamError, datetime] | None:
@@ -316,65 +346,15 @@ class Tunnel:
             self._emit(TunnelFailed(tunnel=self.config.name, **described(exc)))
 
     async def _welcome(self, sock: trio.socket.SocketType) -> None:
-        if self._seats.crowded:
-            sock.close()
-            return
-        self.sessions += 1
-        if self.sessions == 1:
-            self._idle = trio.Event()
-        stay = Stay(self._cancel_keys, self._one_less)
-        self._arriving.add(stay)
-        try:
-            await self._admit(sock, stay)
-        finally:
-            self._arriving.discard(stay)
-            if not stay.established:
-                sock.close()
-                stay.end()
+        await self._admission.welcome(self._begin, sock)
 
-    def _one_less(self) -> None:
-        self.sessions -= 1
-        if not self.sessions:
-            self._idle.set()
+    async def _welcome_to(self, broker: Broker, sock: trio.socket.SocketType) -> None:
+        await self._admission.welcome(partial(self._begin, broker=broker), sock)
 
-    async def _admit(self, sock: trio.socket.SocketType, stay: Stay) -> None:
-        door, parts = self._door, self._parts
-        if door is None or parts is None:  # not started: nobody gets here
-            return
-        try:
-            # Asked at once: the kernel only knows the owner of a socket that is still open.
-            peer = identify(sock, with_user=door.needs_user)
-        except ClientError:
-            self._emit(ClientLeft(tunnel=self.config.name, client="a client"))
-            return
-        try:
-            await self._serve_client(sock, stay, peer, door, parts)
-        except Exception:  # noqa: BLE001 - a fault of ours ends one session and is told; the tunnel goes on
-            self._emit(SessionCrashed(tunnel=self.config.name, client=str(peer), traceback=traceback.format_exc()))
-
-    async def _serve_client(
-        self, sock: trio.socket.SocketType, stay: Stay, peer: Peer, door: FrontDoor, parts: TunnelParts
-    ) -> None:
-        session = (TcpSession if self.config.kind is TunnelKind.TCP else PostgresSession)(parts, sock, str(peer), stay)
-        refusal = self._refusal(door, peer)
-        if refusal is None:
-            stay.sit(self._seats)
-            await session.serve(None)
-            return
-        with self._seats.stand() as heard:
-            if heard:
-                await session.serve(refusal)
-
-    def _refusal(self, door: FrontDoor, peer: Peer) -> ClientError | None:
-        try:
-            door.decide(peer)
-        except ClientError as exc:
-            return exc
-        if not self._seats.free:
-            limit = self.config.max_connections
-            return ClientLimitReached(
-                Code.DOOR_FULL,
-                f"tunnel {self.config.name} already carries its {limit} connections",
-                f"close idle connections, or raise max_connections of [tunnel.{self.config.name}]",
-            )
-        return None
+    def _begin(self, sock: trio.socket.SocketType, peer: str, stay: Stay, *, broker: Broker | None = None) -> Session:
+        parts, brokers = self._parts, self.brokers
+        if parts is None:
+            raise AssertionError("a client has come to a tunnel that was never started")
+        if brokers is not None:
+            return BrokerSession(parts, sock, peer, stay, brokers=brokers, broker=broker)
+        return (TcpSession if self.config.kind is TunnelKind.TCP else PostgresSession)(parts, sock, peer, stay)

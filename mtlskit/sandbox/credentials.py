@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -35,6 +35,12 @@ __all__ = ["ClientIdentity", "SpacePki"]
 _RENEW_BEFORE: Final = timedelta(days=1)
 _MAX_NAME: Final = 64  # of a common name, RFC 5280 appendix A.1
 _FOLDER: Final = "ca"
+_GATEWAY: Final = "server"
+_BROKERS: Final = "kafka"
+"""The doors, by the name of their certificate's file."""
+_BROKER_NAME: Final = "kafka.sandbox.example"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class SpacePki:
     def __init__(self, folder: Path, authority: AuthorityFolder) -> None:
         self._folder = folder
         self._authority = authority
-        self._loaded: tuple[int, ...] = ()
-        """The marks of the revocation list that the last context knows."""
+        self._loaded: dict[str, tuple[int, ...]] = {}
+        """The marks of the revocation list that the last context of each door knows."""
 
     @classmethod
     def open(cls, folder: Path, *, server_names: Sequence[str], now: datetime) -> SpacePki:
@@ -62,7 +68,7 @@ class SpacePki:
         pki = cls(folder, _authority(folder / _FOLDER, now))
         pki._check_list()
         pki._authority.write_list(now)
-        pki._issue("server", "server", server_names, Profile.SERVER, now)
+        pki._issue(_GATEWAY, "server", server_names, Profile.SERVER, now)
         if pki._client_is_due(now):
             pki._issue("client", "sandbox-client", (), Profile.CLIENT, now)
         return pki
@@ -104,15 +110,36 @@ class SpacePki:
 
     def newer_tls(self) -> ServerTls | None:
         """A context that knows the revocation list as it is now; None while the last one does."""
-        if self._marks() == self._loaded:
-            return None
-        # It was put there whole. One that somebody wrote in another way is looked at again with the next connection.
-        with suppress(ssl.SSLError, OSError):
-            return self.server_tls()
-        return None
+        return self._newer(_GATEWAY, self.server_tls)
 
     def server_tls(self) -> ServerTls:
         """A fresh context for the gateway: its certificate, the CA it trusts and the list of what it does not."""
+        context = self._context(_GATEWAY)
+        context.set_alpn_protocols([ALPN])
+        server = (self._folder / "server.crt").read_bytes()
+        return ServerTls(context, server_end_point(load_certificates(server, source="server.crt")[0]))
+
+    def issue_broker(self, *, now: datetime) -> None:
+        """The certificate of the Kafka brokers, for a name that none of them has: Heroku's are of that kind."""
+        self._issue(_BROKERS, _BROKER_NAME, (_BROKER_NAME,), Profile.SERVER, now)
+
+    def newer_broker_tls(self) -> ssl.SSLContext | None:
+        """As `newer_tls`, for the Kafka brokers."""
+        return self._newer(_BROKERS, self.broker_tls)
+
+    def broker_tls(self) -> ssl.SSLContext:
+        """As `server_tls`, for the Kafka brokers, once their certificate is there."""
+        return self._context(_BROKERS)
+
+    def _newer(self, door: str, fresh: Callable[[], T]) -> T | None:
+        if self._marks() == self._loaded.get(door):
+            return None
+        # It was put there whole. One that somebody wrote in another way is looked at again with the next connection.
+        with suppress(ssl.SSLError, OSError):
+            return fresh()
+        return None
+
+    def _context(self, door: str) -> ssl.SSLContext:
         marks = self._marks()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -124,11 +151,9 @@ class SpacePki:
         context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_CRL_CHECK_LEAF
         context.load_verify_locations(cafile=self.ca)
         context.load_verify_locations(cafile=self._list)
-        context.set_alpn_protocols([ALPN])
-        context.load_cert_chain(self._folder / "server.crt", self._folder / "server.key")
-        server = (self._folder / "server.crt").read_bytes()
-        self._loaded = marks
-        return ServerTls(context, server_end_point(load_certificates(server, source="server.crt")[0]))
+        context.load_cert_chain(self._folder / f"{door}.crt", self._folder / f"{door}.key")
+        self._loaded[door] = marks
+        return context
 
     @property
     def _list(self) -> Path:

@@ -173,7 +173,7 @@ class _Story:
             run_proxy,
             config,
             control=self._operator.control if control else None,
-            lookup=self._operator.look_up,
+            lookup=self._operator.lookup,
         )
         proxy: Proxy = await self._nursery.start(run)
         address = proxy.tunnels[0].addresses[0]

@@ -19,13 +19,13 @@ from mtlskit.allowlist.owner import Owner
 from mtlskit.allowlist.plan import Plan, plan_addon
 from mtlskit.allowlist.wanted import wanted_of
 from mtlskit.allowlist.watch import watch
-from mtlskit.config.values import Endpoint, ProxyConfig, TunnelConfig
+from mtlskit.config.values import ProxyConfig
 from mtlskit.control.places import Place
 from mtlskit.heroku.client import Heroku, open_heroku
 from mtlskit.heroku.settings import Settings
 from mtlskit.heroku.token import Token
-from mtlskit.heroku.values import Credential
 from mtlskit.heroku.waiting import until_operational
+from mtlskit.heroku.whereabouts import Whereabouts
 from mtlskit.issuers.heroku_addon import HerokuAddonIssuer
 from mtlskit.lifecycle.proxies import ControlledProxies
 from mtlskit.lifecycle.rotate import rotate
@@ -86,7 +86,7 @@ class Operator:
         target = target_of(self.config, identity)
         issuer = HerokuAddonIssuer(self.space.addon, self.opened)
         tools = Tools(
-            issuer, ControlledProxies(self.control), silent, lambda: datetime.now(UTC), issuer, self._endpoints
+            issuer, ControlledProxies(self.control), silent, lambda: datetime.now(UTC), issuer, self.lookup.endpoints
         )
         outcome = await rotate(target, tools, Wanted(reason, wait=_PATIENCE))
         version = target.stored.current()
@@ -104,14 +104,10 @@ class Operator:
             listed = await heroku.data.certificates(self.space.addon)
         return next((each.status for each in listed if each.id == version.facts.remote_id), "unknown")
 
-    async def _endpoints(self, tunnel: TunnelConfig) -> tuple[Endpoint, ...]:
-        found = await self.look_up(self.space.addon, tunnel.credential)
-        return (Endpoint(found.host, found.port),)
-
-    async def look_up(self, addon: str, credential: str) -> Credential:
-        """What the proxy asks for tunnels that name an add-on."""
-        async with self.opened() as heroku:
-            return await heroku.data.credential(addon, credential)
+    @property
+    def lookup(self) -> Whereabouts:
+        """Whom the proxy asks for tunnels that name an add-on."""
+        return Whereabouts(self.opened)
 
     @asynccontextmanager
     async def following(self, emit: Emit) -> AsyncIterator[None]:

@@ -15,6 +15,7 @@ from mtlskit.sandbox.credentials import ClientIdentity, SpacePki
 from mtlskit.sandbox.events import CertificateRevoked
 from mtlskit.sandbox.folder import write_private
 from mtlskit.sandbox.gateway import Gateway
+from mtlskit.sandbox.kafka import SpaceKafka
 from mtlskit.sandbox.postgres import PostgresServer
 from mtlskit.sandbox.stand_in import StandIn
 
@@ -40,6 +41,10 @@ class Space:
     ca: Path
     client: ClientIdentity
     postgres: PostgresServer | None
+    kafka: SpaceKafka | None
+    """None: there are no brokers behind the Kafka add-on."""
+    kafka_pair: tuple[Path, Path]
+    """Where the Kafka add-on's certificate and its key are; they change when its credentials are rotated."""
     _account: Account = field(repr=False)
     _pki: SpacePki = field(repr=False)
     _gateway: Gateway = field(repr=False)
@@ -101,8 +106,21 @@ class Space:
                 "cert": str(self.client.cert),
                 "key": str(self.client.key),
             },
-            "kafka": {"addon": self.kafka_addon},
+            "kafka": {"addon": self.kafka_addon} | self._kafka_description(),
             "my_ip": list(self.echo_urls),
+        }
+
+    def _kafka_description(self) -> dict[str, Any]:
+        if self.kafka is None:
+            return {}
+        cert, key = self.kafka_pair
+        return {
+            "url": self.kafka.url,
+            "brokers": [{"id": node, "address": str(address)} for node, address in self.kafka.addresses.items()],
+            "prefix": self.kafka.prefix,
+            "ca": str(self.ca),
+            "cert": str(cert),
+            "key": str(key),
         }
 
     def environment(self) -> dict[str, str]:
@@ -116,10 +134,16 @@ class Space:
             "HEROKU_DATA_HOST": self.api_url,
             "MTLSKIT_MY_IP": ",".join(self.echo_urls),
             "DATABASE_URL": self.url,
+            **self._kafka_environment(),
             "PGSSLROOTCERT": str(self.ca),
             "PGSSLCERT": str(self.client.cert),
             "PGSSLKEY": str(self.client.key),
         }
+
+    def _kafka_environment(self) -> dict[str, str]:
+        if self.kafka is None:
+            return {}
+        return {"KAFKA_URL": self.kafka.url, "KAFKA_PREFIX": self.kafka.prefix}
 
     def tell(self) -> None:
         """Writes both files, each whole; the one that says "ready" by being there comes last."""
@@ -138,6 +162,8 @@ _ENV_HEAD: Final = """\
 #                  where the sandbox plays Heroku's APIs: while they are set, nothing goes to Heroku itself
 # MTLSKIT_MY_IP    services of the sandbox that tell a client its address
 # DATABASE_URL     the database, behind mutual TLS: no client gets in without a certificate
+# KAFKA_URL        its Kafka brokers, behind mutual TLS too; the certificate is in the config vars of the Kafka add-on
+# KAFKA_PREFIX     what the names of topics begin with; empty unless the sandbox was told one
 # PGSSL…           a client identity for libpq (psql, psycopg …), so that  psql "$DATABASE_URL"  works directly.
 #                  Through a tunnel they are not used: there the tunnel shows the certificate.
 """

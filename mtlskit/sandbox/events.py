@@ -12,12 +12,19 @@ from mtlskit.telemetry import Event, Level
 __all__ = [
     "AddressRefused",
     "ApiReady",
+    "BrokerStarted",
+    "BrokerStopped",
     "CancelForwarded",
     "CertificateRevoked",
     "ChannelBindingVerified",
     "ClientAdmitted",
     "ClientRefused",
     "GatewayReady",
+    "KafkaAbsent",
+    "KafkaClientAdmitted",
+    "KafkaLost",
+    "KafkaReady",
+    "LeaderMoved",
     "OtherServerUsed",
     "OwnDataLeftAside",
     "PasswordChanged",
@@ -83,6 +90,83 @@ class GatewayReady(Event):
 
     def sentence(self) -> str:
         return f"the mTLS gateway is ready on {self.address}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaReady(Event):
+    """The Kafka brokers accept connections, each on an address of its own. `brokers`: those, separated by commas."""
+
+    brokers: str
+
+    def sentence(self) -> str:
+        return f"the Kafka brokers are ready on {self.brokers}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaAbsent(Event):
+    """The sandbox has no Kafka brokers, because this machine lacks what they need."""
+
+    level: ClassVar[Level] = Level.WARNING
+    reason: str
+
+    def sentence(self) -> str:
+        return f"there are no Kafka brokers: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaLost(Event):
+    """The process of the Kafka brokers has ended by itself. The rest of the sandbox goes on."""
+
+    level: ClassVar[Level] = Level.ERROR
+    status: int
+    log: str
+
+    def sentence(self) -> str:
+        return f"the Kafka brokers are gone (status {self.status}): look into {self.log}, and start the sandbox again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaClientAdmitted(Event):
+    """A client has shown the Kafka add-on's certificate and passed the handshake. `serial` is hexadecimal."""
+
+    peer: str
+    broker: int
+    serial: str
+
+    def sentence(self) -> str:
+        return f"{self.peer} came in to Kafka broker {self.broker} with the add-on's certificate (serial {self.serial})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderMoved(Event):
+    """A partition of the sandbox's Kafka has got another leader."""
+
+    topic: str
+    partition: int
+    broker: int
+
+    def sentence(self) -> str:
+        return f"Kafka broker {self.broker} leads partition {self.partition} of {self.topic} now"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerStopped(Event):
+    """A broker of the sandbox's Kafka was stopped by a call."""
+
+    broker: int
+
+    def sentence(self) -> str:
+        return f"Kafka broker {self.broker} is down"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerStarted(Event):
+    """A broker that was stopped takes connections again."""
+
+    broker: int
+
+    def sentence(self) -> str:
+        return f"Kafka broker {self.broker} is up again"
 
 
 @dataclass(frozen=True, kw_only=True)

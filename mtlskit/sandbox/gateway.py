@@ -32,7 +32,6 @@ from mtlskit.errors import ClientProtocolError, UpstreamError
 from mtlskit.net.listen import Listener
 from mtlskit.pki.certificates import subject_text
 from mtlskit.sandbox.events import (
-    AddressRefused,
     CancelForwarded,
     ChannelBindingVerified,
     ClientAdmitted,
@@ -44,7 +43,7 @@ from mtlskit.sandbox.events import (
 from mtlskit.sandbox.forward import forward
 from mtlskit.sandbox.gateway_login import ClientGoneError, Login, LoginRefusedError, scram_failure
 from mtlskit.sandbox.strangers import Admit, Strangers, everybody
-from mtlskit.sandbox.tls import READ_SIZE, TlsStream, close_politely
+from mtlskit.sandbox.tls import READ_SIZE, TlsStream, close_politely, handshake_reason
 from mtlskit.sandbox.upstream import Upstream, open_upstream
 from mtlskit.telemetry import Emit, silent
 from mtlskit.wire.postgres.messages import error_response
@@ -126,15 +125,7 @@ class Gateway:
             await listener.serve(self._serve, nursery=nursery, emit=self.emit)
 
     async def _serve(self, sock: trio.socket.SocketType) -> None:
-        try:
-            host, port = sock.getpeername()[:2]
-        except OSError:  # it has left already
-            sock.close()
-            return
-        if (refusal := self._admit(host)) is not None:
-            answer = "a reset" if self.strangers.resets(refusal) else "silence"
-            self.emit(AddressRefused(peer=str(TcpAddress(host, port)), reason=refusal.reason, answer=answer))
-            await self.strangers.turn_away(sock, refusal)
+        if await self.strangers.let_in(sock, self._admit, self.emit) is None:
             return
         self.connections += 1
         self.tls = self._newer() or self.tls
@@ -219,7 +210,7 @@ class _Conversation:
         try:
             await secured.handshake()
         except ssl.SSLError as exc:
-            raise _RefusedError(_handshake_reason(exc)) from exc
+            raise _RefusedError(handshake_reason(exc)) from exc
         if direct and secured.socket.selected_alpn_protocol() != ALPN:
             raise _RefusedError(f"direct TLS without the ALPN protocol {ALPN}")
         return secured
@@ -324,16 +315,6 @@ class _Conversation:
 
 def _refusal(sqlstate: str, message: str) -> _RefusedError:
     return _RefusedError(message, error_response(sqlstate=sqlstate, message=message))
-
-
-def _handshake_reason(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate was not accepted: {error.verify_message}"
-    if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
-        return "it has no client certificate"
-    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):  # which of them depends on Python's version
-        return "it broke off the TLS handshake"
-    return f"the TLS handshake failed: {error.reason or error}"
 
 
 def tcp_address(listener: Listener) -> TcpAddress:

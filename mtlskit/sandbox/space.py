@@ -9,7 +9,7 @@ comes before the rest is ready waits in the kernel's queue.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,16 +21,27 @@ from typing import Final
 import trio
 
 from mtlskit.config.values import TcpAddress
-from mtlskit.errors import MtlskitError
+from mtlskit.errors import MtlskitError, SandboxError
 from mtlskit.net.listen import Listener, open_listeners
 from mtlskit.sandbox.account import Account, OwnAccount
 from mtlskit.sandbox.api.options import ApiOptions
 from mtlskit.sandbox.credentials import SpacePki
 from mtlskit.sandbox.description import APP, Space
-from mtlskit.sandbox.events import ApiReady, OtherServerUsed, OwnDataLeftAside, SandboxReady, SandboxStopped
+from mtlskit.sandbox.events import (
+    ApiReady,
+    KafkaAbsent,
+    OtherServerUsed,
+    OwnDataLeftAside,
+    SandboxReady,
+    SandboxStopped,
+)
 from mtlskit.sandbox.folder import SpaceFolder, open_folder
 from mtlskit.sandbox.gateway import ANY_PORT, Gateway, GatewayConfig, tcp_address
 from mtlskit.sandbox.hooks import Hooks
+from mtlskit.sandbox.kafka import SpaceKafka, open_doors
+from mtlskit.sandbox.kafka_cluster import Cluster, run_cluster
+from mtlskit.sandbox.kafka_gateway import KafkaGateway
+from mtlskit.sandbox.kafka_options import NO_KAFKA, NOT_INSTALLED, KafkaOptions, library_for
 from mtlskit.sandbox.postgres import PostgresAccount, PostgresServer, run_postgres
 from mtlskit.sandbox.server_url import ServerUrl, parse_server_url
 from mtlskit.sandbox.stand_in import StandIn, load_stand_in
@@ -56,6 +67,7 @@ class SpaceOptions:
     listen: TcpAddress = ANY_PORT
     api: ApiOptions = field(default_factory=ApiOptions)
     """Of the stand-in for Heroku's APIs. Its Postgres add-ons share one database, and the gateway obeys the first."""
+    kafka: KafkaOptions = field(default_factory=KafkaOptions)
     keep_data: bool = True
     """False: PostgreSQL's files are removed when the space stops, wherever they are."""
 
@@ -75,9 +87,11 @@ async def run_space(
     if options.postgres_url is not None:
         theirs = parse_server_url(options.postgres_url, source=options.url_source)
         await check_server(theirs.upstream, user=theirs.user, database=theirs.database, source=options.url_source)
+    library = library_for(options.kafka)
     with (
         open_listeners(options.listen) as listener,
         open_listeners(options.api.listen) as api_listener,
+        open_doors(options.kafka if library is not None else NO_KAFKA) as brokers,
         open_folder(options.directory) as folder,
         _single_error(),
     ):
@@ -86,8 +100,8 @@ async def run_space(
         ready = False
         try:
             async with trio.open_nursery() as nursery:
-                start = _Start(nursery, options, theirs, folder, emit)
-                space = await start.run(listener, api_listener)
+                start = _Start(nursery, options, theirs, folder, library, emit)
+                space = await start.run(listener, api_listener, brokers)
                 space.tell()
                 ready_now = SandboxReady(file=str(space.file))
                 # In a bare one nobody gets in yet.
@@ -110,21 +124,25 @@ class _Start:
     options: SpaceOptions
     theirs: ServerUrl | None
     folder: SpaceFolder
+    library: Path | None
     emit: Emit
 
-    async def run(self, listener: Listener, api_listener: Listener) -> Space:
+    async def run(self, listener: Listener, api_listener: Listener, brokers: Sequence[Listener]) -> Space:
         """Starts everything, in an order in which each part finds what it needs."""
         folder, options = self.folder, self.options
         open_pki = partial(SpacePki.open, server_names=_server_names(options.listen), now=datetime.now(UTC))
+        clusters: list[Cluster] = []
         async with trio.open_nursery() as loading:
-            # Its modules take as long to load as PostgreSQL takes to start: so both at once.
+            # Its modules take as long to load as PostgreSQL takes to start: so both at once, and Kafka too.
             loading.start_soon(trio.to_thread.run_sync, load_stand_in)
+            loading.start_soon(self._start_cluster, clusters)
             pki = await trio.to_thread.run_sync(open_pki, folder.path / "pki")
             account, postgres = await self._database()
         stand_in = StandIn.open(folder.path / "api.json", options.api, addon=folder.state.addon)
         config = GatewayConfig(account.upstream, account.passwords)
         gateway = Gateway(config, pki.server_tls(), admit=stand_in.admit, newer=pki.newer_tls, emit=self.emit)
         address = _reachable_address(await self.nursery.start(gateway.run, listener))
+        kafka = await self._kafka(clusters, pki, stand_in, brokers)
         space = Space(
             directory=folder.path,
             file=folder.path / "sandbox.json",
@@ -139,6 +157,8 @@ class _Start:
             ca=pki.ca,
             client=pki.client,
             postgres=postgres,
+            kafka=kafka,
+            kafka_pair=stand_in.kafka_pair,
             _account=account,
             _pki=pki,
             _gateway=gateway,
@@ -149,6 +169,38 @@ class _Start:
         await stand_in.start(self.nursery, api_listener, hooks, options.api, token=token, emit=self.emit)
         self.emit(ApiReady(url=space.api_url))
         return space
+
+    async def _start_cluster(self, started: list[Cluster]) -> None:
+        if self.library is not None:
+            log = self.folder.path / "kafka.log"
+            run = partial(run_cluster, self.library, self.options.kafka.brokers, log, emit=self.emit)
+            try:
+                started.append(await self.nursery.start(run))
+            except SandboxError as exc:
+                if self.options.kafka.asked:
+                    raise
+                self.emit(KafkaAbsent(reason=exc.sentence))
+        elif self.options.kafka.brokers:
+            self.emit(KafkaAbsent(reason=NOT_INSTALLED))
+
+    async def _kafka(
+        self, clusters: Sequence[Cluster], pki: SpacePki, stand_in: StandIn, listeners: Sequence[Listener]
+    ) -> SpaceKafka | None:
+        for cluster in clusters:
+            pki.issue_broker(now=datetime.now(UTC))
+            gateway = KafkaGateway(
+                pki.broker_tls(),
+                is_current=stand_in.is_of_kafka,
+                admit=stand_in.admit_to_kafka,
+                newer=pki.newer_broker_tls,
+                emit=self.emit,
+            )
+            addresses = [_reachable_address(tcp_address(each)) for each in listeners]
+            kafka = SpaceKafka(self.options.kafka, cluster, gateway, addresses, emit=self.emit)
+            await kafka.open(self.nursery, listeners)
+            stand_in.has_brokers(kafka)
+            return kafka
+        return None
 
     async def _database(self) -> tuple[Account, PostgresServer | None]:
         folder = self.folder

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Self
 import trio
 
 from mtlskit.errors import Code, SandboxError
-from mtlskit.heroku.values import AddonKind
 from mtlskit.sandbox.strangers import Refusal
 
 if TYPE_CHECKING:
     from mtlskit.net.listen import Listener
-    from mtlskit.sandbox.api.hooks import SpaceHooks
+    from mtlskit.sandbox.api.hooks import Brokers, SpaceHooks
     from mtlskit.sandbox.api.options import ApiOptions
     from mtlskit.sandbox.api.state import ApiState
     from mtlskit.telemetry import Emit
@@ -56,12 +55,32 @@ class StandIn:
     @property
     def kafka_addon(self) -> str:
         """The name of the Kafka add-on."""
-        return next(each.name for each in self._state.world.addons if each.kind is AddonKind.KAFKA)
+        return self._state.kafka.name
 
     def admit(self, host: str) -> Refusal | None:
         """The gateway's question: whether the first add-on's rules let this address in."""
         answer = self._state.admits(host)
         return None if answer.allowed else Refusal(answer.reason, reset=answer.reset)
+
+    def admit_to_kafka(self, host: str) -> Refusal | None:
+        """The same question, asked by the Kafka brokers."""
+        answer = self._state.admits(host, addon=self._state.kafka)
+        return None if answer.allowed else Refusal(answer.reason, reset=answer.reset)
+
+    def is_of_kafka(self, serial: int) -> bool:
+        """Whether a certificate of the space's CA is the one that the Kafka add-on has now."""
+        current = self._state.kafka.kafka_serial
+        return bool(current) and int(current, 16) == serial
+
+    @property
+    def kafka_pair(self) -> tuple[Path, Path]:
+        """The files of that certificate and of its key."""
+        stem = self._state.files / self.kafka_addon
+        return Path(f"{stem}.crt"), Path(f"{stem}.key")
+
+    def has_brokers(self, brokers: Brokers) -> None:
+        """From now on the API knows the Kafka behind the add-on."""
+        self._state.brokers = brokers
 
     def move(self, here: str, there: str) -> None:
         """From now on the space sees `there` where `here` connects: the office has another address."""

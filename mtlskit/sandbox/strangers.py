@@ -22,7 +22,11 @@ from typing import Final, TypeAlias
 
 import trio
 
-__all__ = ["Admit", "Refusal", "Strangers", "everybody"]
+from mtlskit.config.values import TcpAddress
+from mtlskit.sandbox.events import AddressRefused
+from mtlskit.telemetry import Emit
+
+__all__ = ["Admit", "Refusal", "Strangers", "everybody", "reset"]
 
 _MOST_DISCARDED: Final = 65_536
 """Bytes. A client that waits for an answer has sent less than 1,000; one that goes on sending is read no further."""
@@ -56,6 +60,22 @@ class Strangers:
         self._silence = silence
         self._most = most
 
+    async def let_in(self, sock: trio.socket.SocketType, admit: Admit, emit: Emit) -> TcpAddress | None:
+        """Where a client is that may come in. None: it may not, and its connection is over. Call it first of all."""
+        try:
+            host, port = sock.getpeername()[:2]
+        except OSError:  # it has left already
+            sock.close()
+            return None
+        peer = TcpAddress(host, port)
+        refusal = admit(host)
+        if refusal is None:
+            return peer
+        answer = "a reset" if self.resets(refusal) else "silence"
+        emit(AddressRefused(peer=str(peer), reason=refusal.reason, answer=answer))
+        await self.turn_away(sock, refusal)
+        return None
+
     def resets(self, refusal: Refusal) -> bool:
         """Whether the next one is reset, and not held."""
         return refusal.reset or self.held >= self._most
@@ -71,7 +91,7 @@ class Strangers:
                 finally:
                     self.held -= 1
         finally:
-            _reset(sock)
+            reset(sock)
 
 
 async def _until_left(sock: trio.socket.SocketType) -> None:
@@ -82,7 +102,8 @@ async def _until_left(sock: trio.socket.SocketType) -> None:
             await trio.sleep_forever()
 
 
-def _reset(sock: trio.socket.SocketType) -> None:
+def reset(sock: trio.socket.SocketType) -> None:
+    """Closes a connection as a host does that has nobody for it."""
     with suppress(OSError):  # the client was quicker
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     sock.close()

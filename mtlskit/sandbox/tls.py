@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 import trio
 
-__all__ = ["READ_SIZE", "TlsStream", "close_politely"]
+__all__ = ["READ_SIZE", "TlsStream", "close_politely", "handshake_reason"]
 
 READ_SIZE: Final = 65_536
 """Bytes of one read: four full TLS records."""
@@ -141,3 +141,14 @@ async def close_politely(stream: trio.SocketStream) -> None:
                 pass
     finally:
         await trio.aclose_forcefully(stream)
+
+
+def handshake_reason(error: ssl.SSLError) -> str:
+    """Why a client's handshake came to nothing, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate was not accepted: {error.verify_message}"
+    if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return "it has no client certificate"
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):  # which of them depends on Python's version
+        return "it broke off the TLS handshake"
+    return f"the TLS handshake failed: {error.reason or error}"

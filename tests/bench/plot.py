@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,9 @@ from tests.bench.report import LIMITS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw"]
+__all__ = ["PANELS", "draw"]
 
-_PANELS: tuple[tuple[str, Figure], ...] = (
+PANELS: tuple[tuple[str, Figure], ...] = (
     ("bulk down, one stream", bulk.speed("down", 1)),
     ("bulk up, one stream", bulk.speed("up", 1)),
     ("bulk down, 8 streams", bulk.speed("down", 8)),
@@ -32,14 +33,14 @@ _OURS, _THEIRS, _LIMIT = "#1f6feb", "#9aa4b2", "#dfe3e8"
 _COLUMNS = 3
 
 
-def draw(book: Book, about: dict[str, object], path: Path) -> None:
-    """Draw what was measured of the panels. Raises ImportError without matplotlib."""
+def draw(book: Book, about: dict[str, object], path: Path, panels: Sequence[tuple[str, Figure]] = PANELS) -> None:
+    """Draw what was measured of the panels (titles with figures). Raises ImportError without matplotlib."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    panels = [(title, figure) for title, figure in _PANELS if book.contenders(figure)]
+    panels = [(title, figure) for title, figure in panels if book.contenders(figure)]
     rows = max(1, -(-len(panels) // _COLUMNS))
     sheet, grid = pyplot.subplots(rows, _COLUMNS, figsize=(13, 2.3 * rows + 0.9), squeeze=False)
     for axes in grid.flat:

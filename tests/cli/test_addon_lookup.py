@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mtlskit.cli.addon_lookup import HerokuLookup, lookup_for
+from mtlskit.cli.addon_lookup import heroku_lookup, lookup_for
 from mtlskit.config.values import (
     Endpoint,
     HerokuConfig,
@@ -19,6 +20,7 @@ from mtlskit.config.values import (
     TunnelKind,
 )
 from mtlskit.errors import Code, ConfigError
+from tests.support.far_heroku import KAFKA, POSTGRES, far_heroku
 
 HERE = Endpoint("db.invalid", 5432)
 NOBODY = "https://api.nobody.invalid"
@@ -32,7 +34,7 @@ def tunnel(addon: str | None) -> TunnelConfig:
 
 def test_nobody_is_asked_without_addons() -> None:
     assert lookup_for(ProxyConfig((tunnel(None),))) is None
-    assert isinstance(lookup_for(ProxyConfig((tunnel(None), tunnel("postgresql-curved-12345")))), HerokuLookup)
+    assert lookup_for(ProxyConfig((tunnel(None), tunnel("postgresql-curved-12345")))) is not None
 
 
 def test_and_the_http_library_is_not_loaded() -> None:
@@ -45,11 +47,21 @@ def test_and_the_http_library_is_not_loaded() -> None:
 
 
 async def test_what_is_written_is_not_asked_for() -> None:
-    assert await HerokuLookup(HerokuConfig()).endpoints(tunnel(None)) == (HERE,)
+    assert await heroku_lookup(HerokuConfig()).endpoints(tunnel(None)) == (HERE,)
 
 
 async def test_a_host_that_must_not_see_a_token_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEROKU_API_KEY", "token-of-the-test")
     with pytest.raises(ConfigError) as caught:
-        await HerokuLookup(HerokuConfig(data_host=NOBODY)).endpoints(tunnel("postgresql-curved-12345"))
+        await heroku_lookup(HerokuConfig(data_host=NOBODY)).endpoints(tunnel("postgresql-curved-12345"))
     assert caught.value.code is Code.API_HOST
+
+
+async def test_it_asks_whom_the_environment_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with far_heroku(tmp_path) as far:
+        for name, value in far.environment.items():
+            monkeypatch.setenv(name, value)
+        lookup = heroku_lookup(HerokuConfig())
+        assert await lookup.endpoints(tunnel(POSTGRES)) == (Endpoint("127.0.0.1", 5432),)
+        events = replace(tunnel(KAFKA), kind=TunnelKind.KAFKA)
+        assert await lookup.endpoints(events) == (await lookup.kafka(KAFKA)).endpoints

@@ -274,3 +274,12 @@ def test_an_addon_that_cannot_be_looked_up(run: Run, folder: Path) -> None:
         "error: postgresql-curved-12345 cannot be looked up, what is known of it stays in use: k.pem" in result.stdout
     )
     assert "hint:  name the other key" in result.stdout
+
+
+def test_what_names_on_a_shared_kafka_begin_with(run: Run, folder: Path) -> None:
+    for prefix, told in (("bern-4711.", True), ("", False), (None, False)):
+        addon = {"name": "kafka-rigid-4711", "prefix": prefix, "error": None}
+        with fake_proxy(folder, 11, {"status": status_facts(11, tunnel_facts() | {"addon": addon})}):
+            result = run("status")
+        assert result.exit_code == 0
+        assert ("    names of topics and groups on kafka-rigid-4711 begin with bern-4711." in result.stdout) is told

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,10 @@ from tests.services.clients import find_stunnel
 from tests.services.places import scratch_folder
 from tests.services.postgres import PostgresServer
 from tests.support.proxy_process import MakeProxy, ProxyProcess, tunnel_flags
+
+if TYPE_CHECKING:
+    from tests.services.kafka_cluster import KafkaCluster
+    from tests.support.kafka_tunnel import KafkaTunnel, MakeKafkaTunnel
 
 # stunnel is shown failing where we do not: it is no part of the product, so nothing is missing where it is missing.
 collect_ignore = [] if find_stunnel() else ["test_beside_stunnel.py"]
@@ -98,3 +103,14 @@ def make_proxy(services: None, tmp_path: Path) -> Iterator[MakeProxy]:
             return stack.enter_context(ProxyProcess(arguments, folder=folder, environment=environment, log=log))
 
         yield make
+
+
+@pytest.fixture
+def make_kafka_tunnel(make_proxy: MakeProxy) -> MakeKafkaTunnel:
+    """Start a tunnel before a cluster: ``make_kafka_tunnel(kafka, advertised='"localhost"')``, keys as TOML values."""
+    from tests.support.kafka_tunnel import KafkaTunnel, kafka_toml
+
+    def make(cluster: KafkaCluster, **settings: str) -> KafkaTunnel:
+        return KafkaTunnel(make_proxy(toml=kafka_toml(cluster, **settings)), cluster)
+
+    return make

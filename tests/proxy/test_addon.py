@@ -77,7 +77,7 @@ async def test_it_looks_again_every_few_minutes(papers: Papers, autojump_clock: 
         await trio.sleep(331)
     [known] = following.moved
     assert following.follower.known is known
-    assert known.endpoint == Endpoint("other.invalid", 6543)
+    assert known.endpoints == (Endpoint("other.invalid", 6543),)
     [changed] = following.events.of(AddonChanged)
     assert (changed.changed, changed.upstream) == (("host", "port", "password"), "other.invalid:6543")
     assert not following.follower.running

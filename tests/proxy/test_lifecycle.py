@@ -20,8 +20,8 @@ from mtlskit.errors import ClientNotAllowed, Code, ConfigError, IdentityError, L
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.net.relay import Relay
 from mtlskit.net.warm import WarmBudget
+from mtlskit.proxy import admission as admission_module
 from mtlskit.proxy import loading as loading_module
-from mtlskit.proxy import tunnel as tunnel_module
 from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import (
     ClientLeft,
@@ -339,7 +339,7 @@ async def test_a_client_that_is_gone_before_it_can_be_asked_who_it_is(
     def gone(*_: object, **__: object) -> None:
         raise ClientNotAllowed(Code.DOOR_ADDRESS, "a client went away before its address could be read")
 
-    monkeypatch.setattr(tunnel_module, "identify", gone)
+    monkeypatch.setattr(admission_module, "identify", gone)
     async with nobody_listens() as endpoint, running_proxy(tunnel(papers, endpoint)) as running:
         async with running.connect() as client:
             assert await client.read_to_end() == b""

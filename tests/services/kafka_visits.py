@@ -40,19 +40,28 @@ class Connection:
 def visits(log: str, port: int) -> tuple[Visit, ...]:
     """Every connection that a broker's log tells to have been accepted on this port, in order."""
     found: list[Visit] = []
+    early: set[int] = set()  # peers' ports: another thread told of the handshake before the acceptor did of the visit
     for line in log.splitlines():
         if (accepted := _ACCEPTED.search(line)) and int(accepted[2]) == port:
-            found.append(Visit(int(accepted[1])))
+            if int(accepted[1]) in early:
+                early.remove(int(accepted[1]))
+            else:
+                found.append(Visit(int(accepted[1])))
         elif (shaken := _HANDSHAKE.search(line)) and int(shaken[1]) == port:
-            _replace_latest(found, Visit(int(shaken[2]), identity=shaken[3]))
+            _replace_latest(found, early, Visit(int(shaken[2]), identity=shaken[3]))
         elif (refused := _REFUSED.search(line)) and int(refused[1]) == port:
-            _replace_latest(found, Visit(int(refused[2]), refused=True))
+            _replace_latest(found, early, Visit(int(refused[2]), refused=True))
     return tuple(found)
 
 
-def _replace_latest(found: list[Visit], told: Visit) -> None:
-    """The latest, for the kernel gives a port again after a while."""
-    found[max(at for at, visit in enumerate(found) if visit.peer_port == told.peer_port)] = told
+def _replace_latest(found: list[Visit], early: set[int], told: Visit) -> None:
+    """The latest, for the kernel gives a port again after a while; and only one of which nothing was told yet."""
+    latest = max((at for at, visit in enumerate(found) if visit.peer_port == told.peer_port), default=None)
+    if latest is None or found[latest].identity is not None or found[latest].refused:
+        found.append(told)
+        early.add(told.peer_port)
+    else:
+        found[latest] = told
 
 
 def connections(ports: Collection[int]) -> tuple[Connection, ...]:

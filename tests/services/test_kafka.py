@@ -150,6 +150,16 @@ def test_visits_are_told_by_port_and_the_latest_of_a_source() -> None:
     assert visits("\n".join(log), 21_001) == (Visit(1), Visit(1, identity="CN=ann"), Visit(2, refused=True))
 
 
+def test_a_handshake_that_is_told_before_its_visit_is_one_visit() -> None:
+    """Two threads of a broker write the log, each when it comes to it."""
+    log = [
+        "[…] Failed authentication with /127.0.0.1 (channelId=127.0.0.1:21001-127.0.0.1:7-0-1) (SSL handshake failed)",
+        "[…] Accepted connection from /127.0.0.1:7 on /127.0.0.1:21001 and assigned it to processor 0",
+        "[…] Accepted connection from /127.0.0.1:7 on /127.0.0.1:21001 and assigned it to processor 1",
+    ]
+    assert visits("\n".join(log), 21_001) == (Visit(7, refused=True), Visit(7))
+
+
 def test_another_takes_over_from_a_stopped_broker(kafka: KafkaCluster) -> None:
     topic, stopped = _topic(kafka), NODE_IDS[1]
     addresses = kafka.brokers

@@ -1,4 +1,4 @@
-"""A Heroku that knows one credential, which a test changes, and fails when a test says so."""
+"""A Heroku that knows one credential, or one Kafka, which a test changes; it fails when a test says so."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio
 
 from mtlskit.config.values import Endpoint
 from mtlskit.errors import Code, HerokuError
-from mtlskit.heroku.values import Credential
+from mtlskit.heroku.values import Credential, KafkaBrokers
 
 ADDON = "postgresql-curved-12345"
 
@@ -21,21 +21,29 @@ def credential_at(endpoint: Endpoint, *, user: str, password: str, database: str
 class FakeLookup:
     """An `AddonLookup`. `change` is a rotation; with `outage` set, every look-up raises it."""
 
-    def __init__(self, credential: Credential) -> None:
+    def __init__(self, credential: Credential, brokers: KafkaBrokers | None = None) -> None:
         self.credential = credential
+        self.brokers = brokers or KafkaBrokers((Endpoint(credential.host, credential.port),))
         self.outage: HerokuError | None = None
         self.asked: list[tuple[str, str]] = []
         self.hold: trio.Event | None = None
         """Where set, an answer waits for it."""
 
-    async def __call__(self, addon: str, credential: str) -> Credential:
+    async def postgres(self, addon: str, credential: str) -> Credential:
+        await self._answer(addon, credential)
+        return self.credential
+
+    async def kafka(self, addon: str) -> KafkaBrokers:
+        await self._answer(addon, "")
+        return self.brokers
+
+    async def _answer(self, addon: str, credential: str) -> None:
         self.asked.append((addon, credential))
         await trio.lowlevel.checkpoint()
         if self.hold is not None:
             await self.hold.wait()
         if self.outage is not None:
             raise self.outage
-        return self.credential
 
     def change(self, **fields: Any) -> None:
         self.credential = replace(self.credential, **fields)

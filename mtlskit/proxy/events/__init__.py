@@ -2,6 +2,16 @@
 
 from mtlskit.proxy.events.addons import AddonChanged, AddonFound, AddonKept, AddonRecovered
 from mtlskit.proxy.events.bases import described
+from mtlskit.proxy.events.kafka import (
+    BrokerFailed,
+    BrokerListening,
+    BrokerMoved,
+    BrokerNotListening,
+    BrokerRecovered,
+    BrokerWithheld,
+    ClusterDenied,
+    ClusterUnseen,
+)
 from mtlskit.proxy.events.sessions import (
     CancelFailed,
     CancelForwarded,
@@ -43,11 +53,19 @@ __all__ = [
     "AddonFound",
     "AddonKept",
     "AddonRecovered",
+    "BrokerFailed",
+    "BrokerListening",
+    "BrokerMoved",
+    "BrokerNotListening",
+    "BrokerRecovered",
+    "BrokerWithheld",
     "CancelFailed",
     "CancelForwarded",
     "ClientLeft",
     "ClientRefused",
     "ClientWantsTls",
+    "ClusterDenied",
+    "ClusterUnseen",
     "DrainFinished",
     "DrainStarted",
     "IdentityChanged",

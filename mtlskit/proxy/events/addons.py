@@ -11,32 +11,47 @@ __all__ = ["AddonChanged", "AddonFound", "AddonKept", "AddonRecovered"]
 
 @dataclass(frozen=True, kw_only=True)
 class AddonFound(OfTunnel):
-    """An add-on's credential has told a tunnel, at its start, where to connect."""
+    """Heroku has told a tunnel, at its start, where its add-on is.
+
+    `credential` is which of a Postgres add-on's has said so, `prefix` what names of topics and groups on a shared Kafka
+    begin with; each is empty where there is none. `upstream` is of a Kafka add-on several, parted by `, `.
+    """
 
     addon: str
     credential: str
     upstream: str
+    prefix: str = ""
 
     def sentence(self) -> str:
-        return f"{self.tunnel}: {self.addon} is at {self.upstream} (credential {self.credential})"
+        return f"{self.tunnel}: {self.addon} is at {self.upstream}{_more(self.credential, self.prefix)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddonChanged(OfTunnel):
-    """An add-on's credential is another one now; new sessions use it, those in flight go on."""
+    """Heroku tells something else of an add-on; new sessions use it, those in flight go on. Fields as above."""
 
     addon: str
     credential: str
     changed: tuple[str, ...]
-    """Which of host, port, database, user and password."""
+    """Of a Postgres add-on: which of host, port, database, user and password. Of a Kafka: of brokers and prefix."""
     upstream: str
+    prefix: str = ""
 
     def sentence(self) -> str:
         changed = " and ".join(self.changed)
         return (
-            f"{self.tunnel}: {changed} of {self.addon} (credential {self.credential}) changed; new sessions go to"
-            f" {self.upstream}"
+            f"{self.tunnel}: {changed} of {self.addon} changed; new sessions go to"
+            f" {self.upstream}{_more(self.credential, self.prefix)}"
         )
+
+
+def _more(credential: str, prefix: str) -> str:
+    facts = (
+        f"credential {credential}" if credential else "",
+        f"names of topics and groups begin with {prefix}" if prefix else "",
+    )
+    told = ", ".join(fact for fact in facts if fact)
+    return f" ({told})" if told else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,11 +38,14 @@ class TunnelListening(OfTunnel):
     open_to: str
     system_roots: bool = False
     """No `ca` is set, so that the server's chain is compared with the system's roots."""
+    brokers: str = ""
+    """Where the brokers of a Kafka tunnel are found."""
 
     def sentence(self) -> str:
         roots = " with the system's roots" if self.system_roots else ""
+        brokers = f" ({self.brokers})" if self.brokers else ""
         return (
-            f"{self.tunnel}: {self.kind} on {' and '.join(self.addresses)} to {', '.join(self.upstream)}"
+            f"{self.tunnel}: {self.kind} on {' and '.join(self.addresses)}{brokers} to {', '.join(self.upstream)}"
             f" (verify {self.verify}{roots}), open to {self.open_to}"
         )
 

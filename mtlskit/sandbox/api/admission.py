@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
+from mtlskit.heroku.values import AddonKind
 from mtlskit.sandbox.api.model import AddonRecord, RuleRecord
 
 __all__ = ["Admission", "Doorkeeper", "external_address"]
@@ -40,9 +41,9 @@ class Doorkeeper:
         self._rules = [(_bounds(rule), rule) for rule in addon.rules]
 
     def admits(self, external: str, now: datetime) -> Admission:
-        """`external`: as the world sees it."""
+        """`external`: as the world sees it. Kafka has rules and no endpoint."""
         status = self._addon.endpoint_status(now)
-        if status != "Operational":
+        if self._addon.kind is AddonKind.POSTGRES and status != "Operational":
             return Admission(False, f"the mTLS endpoint of {self._addon.name} is {status or 'not enabled'}")
         try:
             number = int(IPv4Address(external))

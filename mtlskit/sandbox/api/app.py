@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mtlskit.errors import MtlskitError
 from mtlskit.sandbox.api.answers import ApiRefusal, refusal_response
+from mtlskit.sandbox.api.broker_routes import broker_routes
 from mtlskit.sandbox.api.calls import Calls
 from mtlskit.sandbox.api.events import ApiCallAnswered, ApiCallFailed
 from mtlskit.sandbox.api.faults import Fault
@@ -196,6 +197,7 @@ def _router(calls: Calls, emit: Emit) -> ASGIApp:
             *postgres_routes(calls),
             *login_routes(calls),
             *kafka_routes(calls),
+            *broker_routes(calls),
             *platform_routes(calls),
             *sandbox_routes(calls),
         ],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-__all__ = ["SpaceHooks"]
+__all__ = ["Brokers", "SpaceHooks"]
 
 
 class SpaceHooks(Protocol):
@@ -24,3 +25,34 @@ class SpaceHooks(Protocol):
 
     def credential(self) -> tuple[str, int, str, str, str]:
         """How to log in: host, port, database, user and password."""
+
+
+class Brokers(Protocol):
+    """The space's Kafka. Each call raises SandboxError for what cannot be done."""
+
+    @property
+    def url(self) -> str:
+        """The value of KAFKA_URL."""
+
+    @property
+    def prefix(self) -> str:
+        """The value of KAFKA_PREFIX; empty: there is none."""
+
+    @property
+    def topics(self) -> Mapping[str, int]:
+        """The topics that were made by name, with their numbers of partitions."""
+
+    def brokers(self) -> Mapping[int, tuple[str, bool]]:
+        """The address of each broker, and whether it is up, by node id."""
+
+    async def create_topic(self, name: str, partitions: int) -> None:
+        """Make a topic."""
+
+    async def set_leader(self, topic: str, partition: int, broker: int) -> None:
+        """Give a partition another leader."""
+
+    async def set_up(self, broker: int, up: bool) -> None:
+        """Stop a broker, or start it again."""
+
+    async def push_errors(self, api_key: int, errors: Sequence[int]) -> None:
+        """Have the next requests of a kind fail with these errors."""

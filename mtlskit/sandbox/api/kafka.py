@@ -7,12 +7,14 @@ from mtlskit.sandbox.api.hooks import SpaceHooks
 from mtlskit.sandbox.api.keys import KeyFiles
 from mtlskit.sandbox.api.state import ApiState
 
-__all__ = ["KAFKA_SUFFIXES", "Kafka"]
+__all__ = ["Kafka"]
 
-BROKERS = "kafka+ssl://127.0.0.1:9096"
-"""Where the brokers would be: the sandbox has none."""
+NO_BROKERS = "kafka+ssl://127.0.0.1:9096"
+"""Where the brokers would be of a sandbox that has none."""
 KAFKA_SUFFIXES = ("URL", "TRUSTED_CERT", "CLIENT_CERT", "CLIENT_CERT_KEY")
-"""Of the config vars. KAFKA_PREFIX is a multi-tenant plan's, and this is none."""
+"""Of the config vars that each add-on has."""
+KAFKA_PREFIX = "PREFIX"
+"""Of the one that only a multi-tenant plan has."""
 
 
 class Kafka:
@@ -45,5 +47,16 @@ class Kafka:
     def config_vars(self, name: str) -> dict[str, str]:
         """By suffix: the caller puts the attachment's name before it."""
         key, chain = self._keys.read(self._state.addon(name, AddonKind.KAFKA).name)
-        values = (BROKERS, self._hooks.authorities(), chain, key)
-        return dict(zip(KAFKA_SUFFIXES, values, strict=True))
+        url = self._state.brokers.url if self._state.brokers is not None else NO_BROKERS
+        values = (url, self._hooks.authorities(), chain, key, self.prefix)
+        return dict(zip(self.suffixes, values, strict=False))
+
+    @property
+    def prefix(self) -> str:
+        """What the names of topics and groups begin with; empty on most plans."""
+        return self._state.brokers.prefix if self._state.brokers is not None else ""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of the config vars that there are."""
+        return (*KAFKA_SUFFIXES, KAFKA_PREFIX) if self.prefix else KAFKA_SUFFIXES

@@ -1,4 +1,4 @@
-"""The data API's routes of Kafka clusters. There is no broker behind them."""
+"""The data API's routes of Kafka clusters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["kafka_routes"]
 _CLUSTER: Final = "/data/kafka/v0/clusters/{name}"
 
 
-def _cluster_fields(addon: AddonRecord) -> dict[str, Any]:
+def _cluster_fields(addon: AddonRecord, prefix: str) -> dict[str, Any]:
     return {
         "id": addon.id,
         "name": addon.name,
@@ -31,8 +31,8 @@ def _cluster_fields(addon: AddonRecord) -> dict[str, Any]:
             "degraded_brokers": [],
             "degraded_topics": [],
         },
-        "topic_prefix": None,
-        "shared_cluster": False,
+        "topic_prefix": prefix or None,
+        "shared_cluster": bool(prefix),
         "limits": {},
         "formation": {"id": addon.id},
         "customer_encryption_key": None,
@@ -44,7 +44,7 @@ def kafka_routes(calls: Calls) -> list[Route]:
 
     async def cluster(request: Request) -> Response:
         addon = calls.state.addon(parameter(request, "name"), AddonKind.KAFKA)
-        return calls.answer(_cluster_fields(addon))
+        return calls.answer(_cluster_fields(addon, calls.kafka.prefix))
 
     async def rotate(request: Request) -> Response:
         calls.kafka.rotate(parameter(request, "name"))

@@ -14,7 +14,6 @@ from starlette.routing import Route
 from mtlskit.heroku.values import AddonKind
 from mtlskit.sandbox.api.answers import ApiRefusal, not_found, read_object
 from mtlskit.sandbox.api.calls import Calls, parameter
-from mtlskit.sandbox.api.kafka import KAFKA_SUFFIXES
 from mtlskit.sandbox.api.login_routes import database_url
 from mtlskit.sandbox.api.model import AddonRecord, InboundRecord
 from mtlskit.sandbox.api.state import APP, OWNER
@@ -40,8 +39,8 @@ def platform_routes(calls: Calls) -> list[Route]:
     return [*_addon_routes(calls), *_space_routes(calls)]
 
 
-def _addon_fields(addon: AddonRecord) -> dict[str, Any]:
-    suffixes = ("URL",) if addon.kind is AddonKind.POSTGRES else KAFKA_SUFFIXES
+def _addon_fields(calls: Calls, addon: AddonRecord) -> dict[str, Any]:
+    suffixes = ("URL",) if addon.kind is AddonKind.POSTGRES else calls.kafka.suffixes
     return {
         "id": addon.id,
         "name": addon.name,
@@ -78,10 +77,10 @@ def _addon_routes(calls: Calls) -> list[Route]:
             headers["Content-Range"] = f"id {page[0].id}..{page[-1].id}; max={size}"
         if more := len(left) > len(page):
             headers["Next-Range"] = f"id ]{page[-1].id}..; max={size}"
-        return calls.answer([_addon_fields(each) for each in page], 206 if more else 200, headers)
+        return calls.answer([_addon_fields(calls, each) for each in page], 206 if more else 200, headers)
 
     async def one(request: Request) -> Response:
-        return calls.answer(_addon_fields(calls.state.addon(parameter(request, "name"))))
+        return calls.answer(_addon_fields(calls, calls.state.addon(parameter(request, "name"))))
 
     async def attachments(request: Request) -> Response:
         addon = calls.state.addon(parameter(request, "name"))

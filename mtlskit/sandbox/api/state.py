@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -23,6 +23,7 @@ from mtlskit.sandbox.api.admission import Admission, Doorkeeper, external_addres
 from mtlskit.sandbox.api.answers import ApiRefusal, not_found
 from mtlskit.sandbox.api.clock import Durations, utc_now
 from mtlskit.sandbox.api.faults import Faults
+from mtlskit.sandbox.api.hooks import Brokers
 from mtlskit.sandbox.api.model import AddonRecord, EndpointRecord, RuleRecord, World
 from mtlskit.store.files import write_file
 
@@ -44,7 +45,9 @@ class ApiState:
     world: World
     faults: Faults
     moves: dict[str, str]
-    _door: Doorkeeper | None = None
+    brokers: Brokers | None = None
+    """The Kafka behind the Kafka add-on, while there is one."""
+    _doors: dict[str, Doorkeeper] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -90,7 +93,7 @@ class ApiState:
     def change(self, world: World) -> None:
         """Take another world, once it is on the disk. Raises IdentityError (FILE_UNWRITABLE)."""
         write_file(self.path, world.model_dump_json(indent=1).encode() + b"\n", replace=True)
-        self.world, self._door = world, None
+        self.world, self._doors = world, {}
 
     def change_addon(self, addon: AddonRecord, **update: object) -> AddonRecord:
         """Give an add-on other values. `addon` must have been read since the last await."""
@@ -106,10 +109,16 @@ class ApiState:
                 return each
         raise not_found("Couldn't find that add-on.")
 
-    def admits(self, address: str, now: datetime | None = None) -> Admission:
-        """Whether a peer at `address` may come in to the first add-on."""
-        self._door = self._door or Doorkeeper(self.first)
-        answer = self._door.admits(self.external(address), now or self.clock())
+    @property
+    def kafka(self) -> AddonRecord:
+        """The Kafka add-on."""
+        return next(each for each in self.world.addons if each.kind is AddonKind.KAFKA)
+
+    def admits(self, address: str, now: datetime | None = None, *, addon: AddonRecord | None = None) -> Admission:
+        """Whether a peer at `address` may come in to an add-on, or else to the first one."""
+        addon = addon or self.first
+        door = self._doors.get(addon.id) or self._doors.setdefault(addon.id, Doorkeeper(addon))
+        answer = door.admits(self.external(address), now or self.clock())
         if not answer.allowed and self.faults.standing("reset") is not None:
             return Admission(False, answer.reason, reset=True)
         return answer

@@ -54,6 +54,12 @@ _HTTP: Final = frozenset(
 )
 
 
+_POSTGRES_SIZE: Final = 8
+_POSTGRES: Final = tuple(code.to_bytes(4) for code in (80_877_103, 80_877_104))
+"""What a PostgreSQL client sends first: a size of 8, which counts itself, and SSLRequest or GSSENCRequest. Were it not
+known, the client would wait for an answer for ever, and we for four bytes."""
+
+
 class Fate(Enum):
     """What is to become of a frame."""
 
@@ -70,6 +76,7 @@ class Direction:
     head: int
     tls: tuple[Code, str, str]
     http: tuple[Code, str, str]
+    postgres: tuple[Code, str, str] | None
     rubbish: tuple[Code, str, str]
     error: type[MtlskitError]
 
@@ -85,6 +92,11 @@ REQUESTS: Final = Direction(
         Code.KAFKA_CLIENT_SPEAKS_HTTP,
         "the client speaks HTTP to a Kafka port",
         "a browser or a health check has the wrong port; a health check should only open and close a connection",
+    ),
+    postgres=(
+        Code.KAFKA_CLIENT_RUBBISH,
+        "the client speaks PostgreSQL to a Kafka port",
+        "the client has the wrong port: connect it to a tunnel of kind postgres",
     ),
     rubbish=(
         Code.KAFKA_CLIENT_RUBBISH,
@@ -106,6 +118,7 @@ RESPONSES: Final = Direction(
         "the upstream answers in HTTP: it is a web server or a web proxy",
         "check the upstream's host and port",
     ),
+    postgres=None,
     rubbish=(
         Code.KAFKA_SERVER_RUBBISH,
         "the upstream sent what is no Kafka response",
@@ -299,9 +312,12 @@ class FrameReader:
     def _judged(self, buffer: Buffer, at: int) -> int:
         """The size that stands at `at`, if it can be one."""
         size: int = _SIZE.unpack_from(buffer, at)[0]
-        if self._direction.head <= size < _SUSPECT:
-            return size
         direction = self._direction
+        if direction.head <= size < _SUSPECT:
+            if size == _POSTGRES_SIZE and direction.postgres and buffer[at + _SIZE.size :][:4] in _POSTGRES:
+                code, sentence, hint = direction.postgres
+                raise direction.error(code, f"{sentence} (it asks for TLS in the way of that)", hint)
+            return size
         seen = bytes(buffer[at : at + _SIZE.size])
         if 20 <= seen[0] <= 23 and seen[1] == 3 and seen[2] <= 4:
             code, sentence, hint = direction.tls

@@ -57,6 +57,7 @@ from mtlskit.wire.kafka.primitives import Buffer
 from mtlskit.wire.kafka.tables import (
     API_VERSIONS,
     FIND_COORDINATOR,
+    METADATA,
     NAMES,
     NEWEST,
     PRODUCE,
@@ -71,6 +72,9 @@ _REQUEST: Final = struct.Struct("!hhi")  # api key, version, correlation id: the
 _CORRELATION_ID: Final = struct.Struct("!i")
 _SPECIAL: Final = NEWEST.keys() | WITHHELD | {SASL_HANDSHAKE}
 _NO_PIECES: Final = ()
+
+_POSTGRES_STARTUP: Final = (METADATA, 0, int.from_bytes(b"user"))
+"""As which PostgreSQL's StartupMessage reads: version 3.0, and the name of its first parameter."""
 
 
 class Moves(NamedTuple):
@@ -158,6 +162,12 @@ class KafkaSession:
             )
         answer, key = b"", ""
         if api_key in _SPECIAL:
+            if (api_key, version, correlation_id) == _POSTGRES_STARTUP:
+                raise ClientProtocolError(
+                    Code.KAFKA_CLIENT_RUBBISH,
+                    "the client speaks PostgreSQL to a Kafka port",
+                    "the client has the wrong port: connect it to a tunnel of kind postgres",
+                )
             if api_key == API_VERSIONS and version > NEWEST[API_VERSIONS]:
                 answer = capping.unsupported(correlation_id, NEWEST[API_VERSIONS])
             else:

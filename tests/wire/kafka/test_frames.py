@@ -202,3 +202,14 @@ def test_what_an_upstream_says_instead(data: bytes, code: Code, seen: str) -> No
     error = spoken(RESPONSES, data)
     assert isinstance(error, UpstreamProtocolError)
     assert (error.code, seen in error.sentence) == (code, True)
+
+
+@pytest.mark.parametrize("code", [80877103, 80877104])
+def test_a_postgres_client_is_not_waited_for(code: int) -> None:
+    """It sends eight bytes and waits, and a Kafka request has twelve at least."""
+    with pytest.raises(ClientProtocolError, match="PostgreSQL") as caught:
+        FrameReader(REQUESTS, lambda *_: Fate.PASS).receive(struct.pack("!ii", 8, code))
+    assert caught.value.code is Code.KAFKA_CLIENT_RUBBISH
+    # As a correlation id of a broker's it is as good as any other.
+    reader = FrameReader(RESPONSES, lambda *_: Fate.PASS)
+    assert b"".join(reader.receive(struct.pack("!iiI", 8, code, 0))) == struct.pack("!iiI", 8, code, 0)

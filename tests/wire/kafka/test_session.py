@@ -354,3 +354,10 @@ def test_whole_conversations_in_any_fragmentation(calls: list[str], seed: int) -
         peer.server(part)
     assert (peer.to_server, peer.to_client) == (served, due)
     assert peer.session.quiet
+
+
+def test_a_postgres_client_that_asks_for_no_tls_is_known_too() -> None:
+    startup = b"\x00\x03\x00\x00user\0ann\0database\0sales\0\0"
+    with pytest.raises(ClientProtocolError, match="PostgreSQL") as caught:
+        KafkaSession(ours).receive_from_client(struct.pack("!i", len(startup) + 4) + startup)
+    assert caught.value.code is Code.KAFKA_CLIENT_RUBBISH
