@@ -51,7 +51,8 @@ class Routes(httpx.AsyncBaseTransport):
     def __init__(self, urls: tuple[httpx.URL, ...], environ: Mapping[str, str], *, limit: int) -> None:
         """Raises `HerokuError` (API_HOST) for a proxy that cannot be used."""
         limits = httpx.Limits(max_connections=limit, max_keepalive_connections=limit, keepalive_expiry=5.0)
-        context = trust()
+        # The system's CAs take longer to read than the sandbox to answer, which is asked over plain http.
+        context = trust() if any(url.scheme == "https" for url in urls) else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._ways: dict[str, httpx.AsyncHTTPTransport] = {}
         for url in urls:
             proxy = proxy_for(url, environ)
