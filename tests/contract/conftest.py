@@ -17,6 +17,7 @@ import trio
 
 from mtlskit.sandbox.api.options import ApiOptions
 from tests.contract.remote import Remote
+from tests.support.plain_http import NO_CAS
 from tests.support.sandbox_api import ADDON, KAFKA, TOKEN, running_api
 
 _TARGETS = ("remote", "cluster", "expendable")
@@ -62,7 +63,7 @@ async def _remote(target: str, stack: AsyncExitStack, folders: pytest.TempPathFa
     async def pass_time() -> None:
         api.clock.forward(_PAUSE)
 
-    bare = await stack.enter_async_context(httpx.AsyncClient(base_url=api.url, trust_env=False))
+    bare = await stack.enter_async_context(httpx.AsyncClient(base_url=api.url, trust_env=False, verify=NO_CAS))
     return Remote(api.client, api.client, bare, TOKEN, ADDON, KAFKA, "sandbox", pass_time)
 
 

@@ -17,6 +17,7 @@ from mtlskit.sandbox.api.options import ApiOptions
 from mtlskit.sandbox.api.server import run_api
 from mtlskit.sandbox.api.state import ApiState
 from mtlskit.telemetry import Emit, silent
+from tests.support.plain_http import NO_CAS
 
 __all__ = ["ADDON", "COMMON", "KAFKA", "TOKEN", "FakeHooks", "RunningApi", "SetClock", "open_state", "running_api"]
 
@@ -105,6 +106,8 @@ async def running_api(
         address = await nursery.start(partial(run_api, state, options, hooks, token=TOKEN, emit=emit))
         url = f"http://{address}"
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, trust_env=False, timeout=30, verify=NO_CAS
+        ) as client:
             yield RunningApi(url, state, hooks, clock, client)
         nursery.cancel_scope.cancel()

@@ -21,6 +21,7 @@ from mtlskit.sandbox.events import AddressRefused
 from mtlskit.sandbox.space import Space, SpaceOptions, run_space
 from mtlskit.telemetry import Event
 from mtlskit.wire.postgres.messages import SSL_REQUEST
+from tests.support.plain_http import NO_CAS
 
 ACCEPT = "application/vnd.heroku+json; version=3"
 _DEADLINE = 60.0  # seconds; a safety net, nothing is measured by it
@@ -132,7 +133,9 @@ class RunningSpace:
     def call(self, method: str, path: str, body: Any = None, *, status: int) -> Any:
         """What the API answers, which must be with this status."""
         headers = {"Authorization": f"Bearer {self.space.api_key}", "Accept": ACCEPT}
-        with httpx.Client(base_url=self.space.api_url, headers=headers, timeout=_DEADLINE, trust_env=False) as client:
+        with httpx.Client(
+            base_url=self.space.api_url, headers=headers, timeout=_DEADLINE, trust_env=False, verify=NO_CAS
+        ) as client:
             answer = client.request(method, path, json=body)
         assert answer.status_code == status, answer.text
         return answer.json() if answer.content else None
