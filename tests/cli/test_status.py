@@ -32,6 +32,7 @@ def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # where other tests have their proxies they are found, too
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(client_module, "_exists", lambda pid: False)
 
