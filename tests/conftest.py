@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a list of majors that we cannot read before anything is collected; keep control sockets to ourselves."""
     _majors(config)
+    _do_not_hurry()
     # Whoever runs us in the background may have made Ctrl-C ignored, and what is ignored stays so in every child.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -178,6 +180,14 @@ def _majors(config: pytest.Config) -> tuple[int, ...]:
     if not majors or not set(majors) <= {15, 16, 17, 18}:
         raise pytest.UsageError(f"--pg-majors={text}: give a list of 15, 16, 17, 18, such as --pg-majors=17,18")
     return majors
+
+
+def _do_not_hurry() -> None:
+    """Time is never asserted, nor is that of a generated example: the machine may be busy with other tests."""
+    patient = [hypothesis.HealthCheck.too_slow]
+    usual = hypothesis.settings()
+    hypothesis.settings.register_profile("patient", usual, deadline=None, suppress_health_check=patient)
+    hypothesis.settings.load_profile("patient")
 
 
 def _needs_services(item: pytest.Item) -> bool:
