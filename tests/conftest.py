@@ -6,6 +6,9 @@ for machines that cannot have them; CI never uses it. ``--live`` lets tests/cont
 makes the heavy tests of tests/e2e ten times as heavy: the fixture `times`. Nothing is skipped: what cannot be had fails
 and says what to install.
 
+``-n 2`` shares the tests between two processes, by files (`tests.support.shares`). Each has the fixtures of a session
+for itself: its servers, its certificates, its folder of control sockets.
+
 `tests.services` is imported inside the fixtures, so that a run of unit tests does not pay for it.
 """
 
@@ -24,6 +27,9 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
+
     from tests.services.fleet import Fleet
     from tests.services.kafka_cluster import KafkaCluster
     from tests.services.kafka_fleet import KafkaFleet
@@ -78,6 +84,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """How ``-n`` shares the tests."""
+    from tests.support.shares import Shares
+
+    return Shares(config, log)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that takes `each_postgres` once for each major."""
     if "each_postgres" in metafunc.fixturenames:
@@ -86,7 +100,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, with ``--without-services``, what uses a service however indirectly."""
+    """Deselect, with ``--without-services``, what uses a service however indirectly; with ``-n``, the longest first."""
+    if hasattr(config, "workerinput"):  # one of several processes
+        from tests.support.shares import turn_of
+
+        items.sort(key=lambda item: turn_of(item.nodeid))
     if not config.getoption("--without-services"):
         return
     left_out = [item for item in items if _needs_services(item)]
