@@ -1,8 +1,8 @@
 """The demo: the whole story on this machine, step by step, with real programs on both ends.
 
 A host that nobody knows becomes one that is connected: mutual TLS is enabled, its address let in, a certificate issued,
-a tunnel opened; then the certificate is replaced under load, and the office gets a new address. Heroku is played by the
-sandbox, some hundred times as quick; everything else is what the commands use.
+a tunnel opened; the certificate is replaced under load, a tunnel to Kafka is opened as well, and the office gets a new
+address. Heroku is played by the sandbox, some hundred times as quick; everything else is what the commands use.
 
 Each step does something and looks at the result; a result that is not what the step is there to show ends the demo
 with an error. Nothing here prints: steps, facts and the summary are told as values.
@@ -29,8 +29,11 @@ from mtlskit.proxy.run import Proxy, run_proxy
 from mtlskit.sandbox.api.options import ApiOptions
 from mtlskit.sandbox.demo_client import DemoClient, offered_by_gateway, offered_by_tunnel, require_psycopg, unexpected
 from mtlskit.sandbox.demo_heroku import Operator
+from mtlskit.sandbox.demo_kafka import send_and_read
 from mtlskit.sandbox.demo_load import under_load
 from mtlskit.sandbox.demo_told import DemoFinished, Narrator, Tell
+from mtlskit.sandbox.kafka import SpaceKafka
+from mtlskit.sandbox.kafka_options import KafkaOptions, Topic
 from mtlskit.sandbox.naive import run_naive_bridge
 from mtlskit.sandbox.space import Space, SpaceOptions, run_space
 from mtlskit.store.identities import Version
@@ -44,6 +47,8 @@ _PATIENCE = 30.0
 """Seconds for what the watcher does: it takes about two."""
 
 _ROWS = 10_000
+_RECORDS = 1_000
+_TOPIC = "orders"
 _CLIENTS = 8
 """That connect, ask and leave again and again, while the certificate is replaced."""
 _SPEED_UP = 900
@@ -67,6 +72,16 @@ kind     = "postgres"
 listen   = "127.0.0.1:0"
 upstream = "heroku:{addon}"
 identity = "reporting"
+"""
+
+_KAFKA_TUNNEL = """\
+[tunnel.events]
+kind     = "kafka"
+listen   = "127.0.0.1:0"
+upstream = "heroku:{addon}"
+cert     = "{cert}"
+key      = "{key}"
+ca       = "{ca}"
 """
 
 
@@ -109,6 +124,8 @@ class _Story:
         await self._show_stripping()
         await self._cancel()
         await self._rotate()
+        if self.space.kafka is not None:
+            await self._kafka(self.space.kafka)
         await self._move()
         await self._revoke()
 
@@ -121,7 +138,12 @@ class _Story:
         say.step("Start a Private Space on this machine: PostgreSQL, and Heroku's API in small")
         say.fact("(a Private Space is Heroku's private network: its databases admit only clients with certificates)")
         # PostgreSQL does not run as root, and the user that it runs as then must be able to get there.
-        options = SpaceOptions(self._folder / "space", api=ApiOptions(speed_up=_SPEED_UP, bare=True), keep_data=False)
+        options = SpaceOptions(
+            self._folder / "space",
+            api=ApiOptions(speed_up=_SPEED_UP, bare=True),
+            keep_data=False,
+            kafka=KafkaOptions(topics=(Topic(_TOPIC, 3),)),
+        )
         self.space = await self._nursery.start(partial(run_space, options))
         text = _CONFIGURATION.format(addon=self.space.addon)
         file = self._folder / "mtlskit.toml"
@@ -234,6 +256,25 @@ class _Story:
         say.fact(f"serial {outcome.old_serial} was replaced by {version.facts.serial}, and is {old} at Heroku")
         say.fact(f"meanwhile {load.served} connections were served, and none failed")
         say.has_shown("a certificate is replaced under load, and no client notices")
+
+    async def _kafka(self, kafka: SpaceKafka) -> None:
+        say = self.narrator
+        say.step("Open a door to Kafka as well: one for the cluster, and one for each broker")
+        await self._operator.let_in_at(self.space.kafka_addon)
+        cert, key = self.space.kafka_pair
+        text = _KAFKA_TUNNEL.format(addon=self.space.kafka_addon, cert=cert, key=key, ca=self.space.ca)
+        config = parse_config(text, source=self._folder / "kafka.toml", environ={})
+        address = await self._start_proxy(config)
+        theirs = tuple(map(str, kafka.addresses.values()))
+        say.fact(f"the cluster tells its clients to go to {', '.join(theirs)}, where a certificate is wanted")
+        report = await send_and_read(address, _TOPIC, _RECORDS)
+        say.fact(f"through {address} they are told {', '.join(report.brokers)}, which are the tunnel's")
+        say.fact(
+            f"{_RECORDS:,} records sent and read back by a plain client (confluent-kafka) in {report.seconds:.1f} s"
+        )
+        if len(report.brokers) != len(theirs) or set(report.brokers) & set(theirs):
+            raise unexpected("clients were told where the brokers are", ", ".join(report.brokers))
+        say.has_shown("a Kafka client reaches every broker through the tunnel, and hears of no other way")
 
     async def _move(self) -> None:
         say = self.narrator

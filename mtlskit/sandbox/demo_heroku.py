@@ -17,7 +17,8 @@ from mtlskit.allowlist.gather import gather
 from mtlskit.allowlist.my_ip import my_addresses
 from mtlskit.allowlist.owner import Owner
 from mtlskit.allowlist.plan import Plan, plan_addon
-from mtlskit.allowlist.wanted import wanted_of
+from mtlskit.allowlist.several import addition
+from mtlskit.allowlist.wanted import my_address_rules, wanted_of
 from mtlskit.allowlist.watch import watch
 from mtlskit.config.values import ProxyConfig
 from mtlskit.control.places import Place
@@ -74,6 +75,14 @@ class Operator:
             plan = Plan((made,))
             await apply(heroku.data, plan, wait=_PATIENCE)
         return plan
+
+    async def let_in_at(self, addon: str) -> None:
+        """`mtlskit allowlist add ADDON --my-ip --wait`."""
+        async with self.opened() as heroku:
+            found = await gather(heroku.data, heroku.platform, [addon])
+            seen = await my_addresses(self.space.echo_urls)
+            plan = addition(found, my_address_rules(seen.addresses), owner=self.owner)
+            await apply(heroku.data, plan, wait=_PATIENCE)
 
     @property
     def owner(self) -> Owner:

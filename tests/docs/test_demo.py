@@ -23,6 +23,7 @@ STEPS = [
     ("See why it works", "server offered SCRAM-SHA-256-PLUS authentication over a non-SSL connection"),
     ("Cancel a query", "canceling statement due to user request"),
     ("Replace the certificate", "connections were served, and none failed"),
+    ("Open a door to Kafka", "1,000 records sent and read back by a plain client (confluent-kafka)"),
     ("The office gets a new address", "and only then removed 127.0.0.1/32"),
     ("Revoke a certificate", "our client certificate has been revoked [MTLS-TLS-012]"),
 ]
