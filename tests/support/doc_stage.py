@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +34,7 @@ def replacements(sandbox: Mapping[str, Any]) -> dict[str, str]:
     url = urlsplit(postgres["url"])
     gateway = f"{url.hostname}:{url.port}"
     first, second = _two_ports()
+    brokers = [broker["address"] for broker in sandbox["kafka"]["brokers"]]
     return {
         "postgres://ann:secret@127.0.0.1:5432/app": postgres["direct_url"],
         "db.example.com:5432": gateway,
@@ -40,6 +42,10 @@ def replacements(sandbox: Mapping[str, Any]) -> dict[str, str]:
         "postgresql-curved-12345": postgres["addon"],
         "6432": str(first),
         "6433": str(second),
+        "kafka-rigid-4711": sandbox["kafka"]["addon"],
+        "b1.example.com:9096": brokers[0],
+        "b2.example.com:9096": brokers[1],
+        "9092": str(_port_before_free_ones(len(brokers) + 1)),
         "ann": url.username or "",
         "secret": url.password or "",
         "app": url.path.removeprefix("/"),
@@ -59,6 +65,16 @@ def heroku_of(sandbox: Mapping[str, Any]) -> dict[str, str]:
         "HEROKU_DATA_HOST": sandbox["data_api"],
         "MTLSKIT_MY_IP": ",".join(sandbox["my_ip"]),
     }
+
+
+def _port_before_free_ones(count: int) -> int:
+    """A free port with so many free ones behind it: a Kafka tunnel's, whose brokers follow."""
+    while True:
+        first = free_port()
+        with suppress(OSError, OverflowError):
+            for port in range(first, first + count + 1):
+                socket.create_server(("127.0.0.1", port)).close()
+            return first
 
 
 def _two_ports() -> tuple[int, int]:
@@ -89,6 +105,9 @@ class Stage:
         self._stack = ExitStack()
         for name, key in (("client.crt", "cert"), ("client.key", "key"), ("root.crt", "ca")):
             shutil.copy(sandbox["pki"][key], folder / name)
+        (folder / "kafka").mkdir()
+        for name, key in (("client.crt", "cert"), ("client.key", "key"), ("root.crt", "ca")):
+            shutil.copy(sandbox["kafka"][key], folder / "kafka" / name)
         (folder / "ca").symlink_to(sandbox["pki"]["ca_dir"])  # the CA that the database trusts
 
     def here(self, text: str) -> str:
