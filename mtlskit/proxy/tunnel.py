@@ -343,6 +343,8 @@ class Tunnel:
             self.state = TunnelState.FAILED
             self._note_failure(exc)
             self._stop_warming()
+            if self.brokers is not None:
+                self.brokers.close()
             self._emit(TunnelFailed(tunnel=self.config.name, **described(exc)))
 
     async def _welcome(self, sock: trio.socket.SocketType) -> None:

@@ -102,7 +102,7 @@ class BrokerRecovered(OfTunnel):
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterUnseen(TunnelFailure):
-    """The cluster could not be asked for its brokers. Their listeners open when a client asks. Each reason is told once."""
+    """The cluster could not be asked for its brokers, listeners open when a client asks. Each reason is told once."""
 
     def sentence(self) -> str:
         return self._told("the cluster cannot be asked for its brokers, whose listeners open when a client asks: ")
