@@ -5,6 +5,7 @@ What the output holds for readers of committed transactions is each input once, 
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import Counter, defaultdict
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from contextlib import ExitStack
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from kafka import KafkaAdminClient
 
+from tests.services.kafka_clients import CLIENT_TIMEOUT, java_command
 from tests.services.kafka_cluster import KafkaCluster
 from tests.services.kafka_doors import Door
 from tests.services.kafka_python import confluent, python_settings
@@ -147,6 +149,29 @@ def test_each_record_is_transformed_once(
             transformer.work(len(inputs) - transformer.committed)
     finally:
         transformer.close()
+    found = read_all(tunnel.door, target, len(inputs))
+    assert Counter(value for values in found.values() for value in values) == Counter(inputs)
+    assert not strays(each_kafka, before)
+
+
+def test_javas_copier_writes_each_record_once(each_kafka: KafkaCluster, make_kafka_tunnel: MakeKafkaTunnel) -> None:
+    """Apache Kafka's own program for this: it copies a partition in transactions, of which it aborts some at random."""
+    tunnel = make_kafka_tunnel(each_kafka)
+    before = seen(each_kafka)
+    source, target = f"copied-{uuid.uuid4().hex[:8]}", new_topic(each_kafka, "copies")
+    each_kafka.create_topic(source, partitions=1)
+    inputs = [str(number) for number in range(INPUTS)]
+    confluent().produce(tunnel.door, source, inputs, {})
+    done = java_command(
+        each_kafka.build,
+        "org.apache.kafka.tools.TransactionalMessageCopier",
+        *("--broker-list", tunnel.bootstrap, "--transactional-id", f"{target}-copier", "--consumer-group", target),
+        *("--input-topic", source, "--input-partition", "0", "--output-topic", target),
+        *("--max-messages", str(len(inputs)), "--transaction-size", str(IN_ONE), "--enable-random-aborts"),
+    ).run(timeout=CLIENT_TIMEOUT + 30)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["remaining"] == 0
     found = read_all(tunnel.door, target, len(inputs))
     assert Counter(value for values in found.values() for value in values) == Counter(inputs)
     assert not strays(each_kafka, before)
