@@ -48,9 +48,9 @@ MAX_DENIED: Final = 16
 MAX_NAME: Final = 249
 """Characters of a name that is told: the longest that a topic may have. Names of groups may be longer."""
 
-MAX_LOOK: Final = 16 * 1024
-"""Bytes of a response that are looked at: 300 partitions, or 60 topics of the longest name that are refused. Larger ones
-answer clients that ask for all topics, and of those the broker leaves out what they may not see; looking through
+MAX_LOOK: Final = 8 * 1024
+"""Bytes of a response that are looked at: 150 partitions, or 30 topics of the longest name that are refused. Larger
+ones answer clients that ask for all topics, and of those the broker leaves out what they may not see; looking through
 thousands of partitions would take several times as long as all else that is done with them."""
 
 MAX_KEY_REQUEST: Final = 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -62,6 +63,14 @@ def asking(version: int, key: str, *, client_id: str | None = "me", correlation_
     if version < 3:
         return shapes.frame(head + struct.pack("!h", len(name)) + name + b"\0" * (version > 0))
     return shapes.frame(head + b"\1\x05\2ab" + bytes((len(name) + 1,)) + name + b"\0\0")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def patience() -> Iterator[None]:
+    """More is looked at than in use, so that every shape is, to its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(denials, "MAX_LOOK", 256 * 1024)
+        yield
 
 
 def passed(session: KafkaSession, data: bytes, rng: shapes.Rng) -> bytes:
