@@ -4,8 +4,7 @@ A file is never divided: its tests may count on what its fixtures made once, and
 Kafka goes to one process altogether: a cluster is three virtual machines of Java, which take seconds to start.
 
 What takes long comes first: where one process still has minutes to go and the other is given nothing more, a core is
-wasted. Kafka comes late, because brokers keep a core busy for a sixth of its time when nobody asks them anything, and
-they are there until their process ends; behind it comes what keeps the other process busy meanwhile.
+wasted. Kafka's share takes longest of all, and waits for half of its time.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 KAFKA = "kafka"
-FIRST = ("tests/docs/", "tests/e2e/", "tests/lifecycle/", "tests/cli/", "tests/bench/", "tests/allowlist/")
-LAST = (KAFKA, "tests/wire/")
-_WITH_KAFKA = ("tests/e2e", "tests/services")
+FIRST = (KAFKA, "tests/docs/", "tests/e2e/", "tests/lifecycle/", "tests/cli/", "tests/bench/", "tests/allowlist/")
+_WITH_KAFKA = ("tests/e2e", "tests/lifecycle", "tests/services")
 
 
 class Shares(LoadFileScheduling):
@@ -42,6 +40,4 @@ def share_of(nodeid: str) -> str:
 def turn_of(nodeid: str) -> int:
     """The place of a test's share in the run: a smaller one comes first."""
     share = share_of(nodeid)
-    turns = {start: turn - len(FIRST) for turn, start in enumerate(FIRST)}
-    turns |= {start: turn for turn, start in enumerate(LAST, 1)}
-    return next((turn for start, turn in turns.items() if share.startswith(start)), 0)
+    return next((turn for turn, start in enumerate(FIRST) if share.startswith(start)), len(FIRST))
