@@ -123,8 +123,8 @@ class Load:
 def assert_in_order(partition: int, values: Sequence[str]) -> None:
     """Of each sender the numbers rise: a batch that was sent again came in at its own place.
 
-    But for aiokafka's, which sends each record in a task of its own: when tasks wait for the cluster, any of them may go
-    on first.
+    But for aiokafka's, which sends each record in a task of its own: when tasks wait for the cluster, any of them may
+    go on first.
     """
     numbers: dict[str, list[int]] = defaultdict(list)
     for value in values:
