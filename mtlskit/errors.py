@@ -24,6 +24,7 @@ __all__ = [
     "Code",
     "ConfigError",
     "ControlError",
+    "DoctorError",
     "HerokuError",
     "IdentityError",
     "ListenError",
@@ -79,6 +80,13 @@ class Code(StrEnum):
     FILE_UNWRITABLE = "MTLS-ID-017"
     KEY_TOO_COSTLY = "MTLS-ID-018"
     SIGNATURE_WEAK = "MTLS-ID-019"
+    CERTIFICATE_ENDS_SOON = "MTLS-ID-020"
+    CHAIN_INCOMPLETE = "MTLS-ID-021"
+    CERTIFICATE_REVOKED = "MTLS-ID-022"
+
+    # This host's clock.
+    CLOCK_WRONG = "MTLS-CLK-001"
+    CLOCK_DRIFTS = "MTLS-CLK-002"
 
     # Our own listeners.
     LISTEN_PORT_IN_USE = "MTLS-LSN-001"
@@ -94,6 +102,10 @@ class Code(StrEnum):
     TCP_UNREACHABLE = "MTLS-NET-004"
     TCP_RESET = "MTLS-NET-005"
     UPSTREAM_CLOSED = "MTLS-NET-006"
+    DNS_ODD_ADDRESS = "MTLS-NET-007"
+    TCP_PARTLY = "MTLS-NET-008"
+    NET_SLOW = "MTLS-NET-009"
+    NET_NO_ROUTE_OUT = "MTLS-NET-010"
 
     # TLS with the upstream.
     TLS_NOT_OFFERED = "MTLS-TLS-001"
@@ -113,6 +125,13 @@ class Code(StrEnum):
     TLS_TIMEOUT = "MTLS-TLS-015"
     TLS_ALPN = "MTLS-TLS-016"
     TLS_BROKEN = "MTLS-TLS-017"
+    TLS_SERVER_ENDS_SOON = "MTLS-TLS-018"
+    TLS_OLD_VERSIONS = "MTLS-TLS-019"
+    TLS_NO_CERTIFICATE_ASKED = "MTLS-TLS-020"
+    TLS_OTHER_CA_ASKED = "MTLS-TLS-021"
+    TLS_SERVER_WEAK = "MTLS-TLS-022"
+    TLS_SERVER_CHAIN_INCOMPLETE = "MTLS-TLS-023"
+    TLS_SERVER_CERTIFICATE_REVOKED = "MTLS-TLS-024"
 
     # The Postgres protocol, either side.
     PG_STARTUP_TOO_LONG = "MTLS-PG-001"
@@ -128,6 +147,16 @@ class Code(StrEnum):
     PG_CANCEL_BUSY = "MTLS-PG-011"
     PG_LOGIN_METHOD = "MTLS-PG-012"
     PG_SERVER_UNPROVEN = "MTLS-PG-013"
+    PG_LOGIN_REFUSED = "MTLS-PG-014"
+    PG_NO_DATABASE = "MTLS-PG-015"
+    PG_NOT_LET_IN = "MTLS-PG-016"
+    PG_FULL = "MTLS-PG-017"
+    PG_NOT_READY = "MTLS-PG-018"
+    PG_NEARLY_FULL = "MTLS-PG-019"
+    PG_CERTIFICATE_UNUSED = "MTLS-PG-020"
+    PG_WEAK_LOGIN = "MTLS-PG-021"
+    PG_QUERY_FAILED = "MTLS-PG-022"
+    PG_STANDBY = "MTLS-PG-023"
 
     # The Kafka protocol, either side.
     KAFKA_CLIENT_SPEAKS_TLS = "MTLS-KFK-001"
@@ -141,6 +170,15 @@ class Code(StrEnum):
     KAFKA_RESPONSE_TOO_LARGE = "MTLS-KFK-009"
     KAFKA_CONTROLLERS = "MTLS-KFK-010"
     KAFKA_NO_LISTENER = "MTLS-KFK-011"
+    KAFKA_BROKER_UNREACHABLE = "MTLS-KFK-012"
+    KAFKA_ODD_ADDRESS = "MTLS-KFK-013"
+    KAFKA_NOT_AUTHORIZED = "MTLS-KFK-014"
+    KAFKA_NOTHING_VISIBLE = "MTLS-KFK-015"
+    KAFKA_WRITE_FAILED = "MTLS-KFK-016"
+    KAFKA_WANTS_LOGIN = "MTLS-KFK-017"
+    KAFKA_PLAIN = "MTLS-KFK-018"
+    KAFKA_NO_LEADER = "MTLS-KFK-019"
+    KAFKA_OTHER_CLUSTER = "MTLS-KFK-020"
 
     # The front door.
     DOOR_ADDRESS = "MTLS-DOOR-001"
@@ -173,6 +211,17 @@ class Code(StrEnum):
     CTL_BUSY = "MTLS-CTL-007"
     CTL_STOPPING = "MTLS-CTL-008"
 
+    # The local side, as the doctor sees it.
+    LOCAL_NOT_RUNNING = "MTLS-LCL-001"
+    LOCAL_PORT_TAKEN = "MTLS-LCL-002"
+    LOCAL_OLD_IDENTITY = "MTLS-LCL-003"
+    LOCAL_OLD_CONFIG = "MTLS-LCL-004"
+    LOCAL_TUNNEL_FAILED = "MTLS-LCL-005"
+    LOCAL_DOOR_CLOSED = "MTLS-LCL-006"
+    LOCAL_CLIENT_INSISTS = "MTLS-LCL-007"
+    LOCAL_OTHER_VERSION = "MTLS-LCL-008"
+    LOCAL_SILENT = "MTLS-LCL-009"
+
     # The small CA.
     CA_FOLDER_MISSING = "MTLS-CA-001"
     CA_FOLDER_TAKEN = "MTLS-CA-002"
@@ -196,6 +245,10 @@ class Code(StrEnum):
     API_HOST = "MTLS-API-013"
     API_NOT_ENABLED = "MTLS-API-014"
     API_UNCERTAIN = "MTLS-API-015"
+    API_ENDPOINT_DOWN = "MTLS-API-016"
+    API_CERTIFICATE_GONE = "MTLS-API-017"
+    API_KEY_REVOKED = "MTLS-API-018"
+    API_NOT_LOOKED = "MTLS-API-019"
 
     # The allowlist.
     ALLOW_BAD_CIDR = "MTLS-ALW-001"
@@ -210,6 +263,13 @@ class Code(StrEnum):
     ALLOW_MY_IP_DISAGREE = "MTLS-ALW-010"
     ALLOW_NO_RULE = "MTLS-ALW-011"
     ALLOW_UNFINISHED = "MTLS-ALW-012"
+    ALLOW_NOT_LET_IN = "MTLS-ALW-013"
+    ALLOW_PENDING = "MTLS-ALW-014"
+
+    # The doctor itself.
+    DOCTOR_CHECK_BROKE = "MTLS-DOC-001"
+    DOCTOR_NOT_UNDERSTOOD = "MTLS-DOC-002"
+    DOCTOR_UNWRITABLE = "MTLS-DOC-003"
 
     # The sandbox and the demo.
     SANDBOX_EXTRA_MISSING = "MTLS-SBX-001"
@@ -329,6 +389,10 @@ class HerokuError(MtlskitError):
 
 class AllowlistError(MtlskitError):
     """A change of the allowlist is refused by us, or could not be finished."""
+
+
+class DoctorError(MtlskitError):
+    """The doctor cannot say what it was asked, or cannot write it down."""
 
 
 class SandboxError(MtlskitError):

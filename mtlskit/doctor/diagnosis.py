@@ -1,0 +1,92 @@
+"""All findings about a tunnel, and which of them is the cause.
+
+A connection depends on its layers in order, and so does the blame: the first failure explains those after it, which is
+why most checks do not even run when one below them has failed. Where it is otherwise, `_BLAME` says so: a wrong clock
+explains dates that do not fit, an endpoint that Heroku has taken away explains silence, a revoked certificate explains
+that the server refuses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from mtlskit.doctor.finding import Finding, Layer, Verdict
+
+__all__ = ["Diagnosis", "Report"]
+
+_BLAME: Final = (
+    Layer.CONFIGURATION,
+    Layer.FILES,
+    Layer.CLOCK,
+    Layer.IDENTITY,
+    Layer.HEROKU,
+    Layer.ALLOWLIST,
+    Layer.DNS,
+    Layer.TCP,
+    Layer.NEGOTIATION,
+    Layer.TLS,
+    Layer.REVOCATION,
+    Layer.CLIENT_CERTIFICATE,
+    Layer.POSTGRES,
+    Layer.KAFKA,
+    Layer.LOCAL,
+)
+"""Whose failure explains those after it."""
+
+_SHOWN: Final = {layer: place for place, layer in enumerate(Layer)}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One tunnel, or a configuration that could not be read."""
+
+    name: str
+    kind: str
+    """"postgres", "kafka", "tcp"; "configuration" where there is no tunnel to speak of."""
+    upstream: str
+    """Where it leads to, for people: endpoints, or an add-on."""
+    findings: tuple[Finding, ...]
+    """In the order of the layers."""
+    seconds: float
+    complete: bool = True
+    """False: the time was up, or it was interrupted."""
+
+    @property
+    def cause(self) -> Finding | None:
+        """The failure to be mended first; None where nothing fails."""
+        failures = [finding for finding in self.findings if finding.verdict is Verdict.FAIL]
+        return min(failures, key=lambda finding: _BLAME.index(finding.layer), default=None)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """What deserves attention, and stops nobody."""
+        return tuple(finding for finding in self.findings if finding.verdict is Verdict.WARN)
+
+    @property
+    def healthy(self) -> bool:
+        """Nothing fails, and everything was looked at that could be."""
+        return self.cause is None and self.complete
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the doctor says in the end."""
+
+    diagnoses: tuple[Diagnosis, ...]
+    at: datetime
+    version: str
+    source: str | None
+    """The configuration file; None: flags."""
+    seconds: float
+
+    @property
+    def healthy(self) -> bool:
+        """No tunnel has a failure."""
+        return all(diagnosis.healthy for diagnosis in self.diagnoses)
+
+
+def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
+    """As a report shows them: by layer, and within one as they came."""
+    return tuple(sorted(findings, key=lambda finding: _SHOWN[finding.layer]))
