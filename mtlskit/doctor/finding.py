@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from mtlskit.errors import Code, MtlskitError
 
@@ -49,9 +48,6 @@ class Layer(StrEnum):
     LOCAL = "local"
 
 
-_NO_FACTS: Final[Mapping[str, Any]] = MappingProxyType({})
-
-
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One check's result. Every WARN and FAIL has a code, whose section in docs/reference/errors.md says more."""
@@ -71,7 +67,7 @@ class Finding:
     """What to type, each a line for a shell, quoted where it must be."""
     because: str = ""
     """Why nothing was looked at: the `check` that has to pass first, or a few words such as "no token"."""
-    facts: Mapping[str, Any] = field(default=_NO_FACTS)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     """Plain values that JSON can hold, for scripts. The keys are a contract (docs/reference/doctor.md)."""
     seconds: float | None = None
     """How long that took, where it says something."""
