@@ -20,7 +20,7 @@ from mtlskit.config.origins import FileOrigin, raise_first, spelled_key, spelled
 from mtlskit.config.values import ProxyConfig
 from mtlskit.errors import Code, ConfigError
 
-__all__ = ["LARGEST_FILE", "load_config", "parse_config", "select"]
+__all__ = ["LARGEST_FILE", "load_config", "parse_config", "parse_toml", "read_text", "refuse_unknown", "select"]
 
 LARGEST_FILE = 1024 * 1024
 """Bytes. A thousand tunnels take some 300 KiB; a larger file is a log or a dump named by mistake."""
@@ -38,6 +38,11 @@ def load_config(path: Path, *, environ: Mapping[str, str], platform: str = sys.p
 
     Raises `ConfigError` with any of the codes CONFIG_NOT_FOUND to CONFIG_NOT_SUPPORTED.
     """
+    return parse_config(read_text(path), source=path, environ=environ, platform=platform)
+
+
+def read_text(path: Path) -> str:
+    """What stands in the file. Raises `ConfigError`: CONFIG_NOT_FOUND, CONFIG_UNREADABLE, CONFIG_SYNTAX (not UTF-8)."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -59,7 +64,7 @@ def load_config(path: Path, *, environ: Mapping[str, str], platform: str = sys.p
         raise ConfigError(
             Code.CONFIG_UNREADABLE, f"{path}: larger than {LARGEST_FILE} bytes", "check that this is the right file"
         )
-    return parse_config(_decode(content, path), source=path, environ=environ, platform=platform)
+    return _decode(content, path)
 
 
 def parse_config(text: str, *, source: Path, environ: Mapping[str, str], platform: str = sys.platform) -> ProxyConfig:
@@ -69,7 +74,7 @@ def parse_config(text: str, *, source: Path, environ: Mapping[str, str], platfor
     is not touched.
     Raises `ConfigError` as `load_config` does.
     """
-    document = _parse_toml(text, source)
+    document = parse_toml(text, source)
     origin = FileOrigin(source, text, document)
     filled, problems = interpolate_document(document, environ, origin)
     raise_first(problems)
@@ -90,18 +95,22 @@ def select(config: ProxyConfig, names: Sequence[str]) -> ProxyConfig:
         raise _no_tunnel(config.source)
     if not names:
         return config
-    known = [tunnel.name for tunnel in config.tunnels]
+    refuse_unknown(names, [tunnel.name for tunnel in config.tunnels], config.source)
+    return replace(config, tunnels=tuple(tunnel for tunnel in config.tunnels if tunnel.name in names))
+
+
+def refuse_unknown(names: Sequence[str], known: Sequence[str], source: Path | None) -> None:
+    """Raises `ConfigError` (CONFIG_UNKNOWN_NAME) for the first of `names` that is none of the `known` tunnels."""
     for name in names:
         if name not in known:
             near = get_close_matches(name[:64], known, n=1)
             meant = f'; did you mean "{near[0]}"?' if near else ""
-            where = f"{config.source}: " if config.source else ""
+            where = f"{source}: " if source else ""
             raise ConfigError(
                 Code.CONFIG_UNKNOWN_NAME,
                 f"{where}there is no tunnel {spelled_key(name)}{meant}",
                 f"the tunnels are {', '.join(known)}",
             )
-    return replace(config, tunnels=tuple(tunnel for tunnel in config.tunnels if tunnel.name in names))
 
 
 def _no_tunnel(source: Path | None) -> ConfigError:
@@ -124,7 +133,8 @@ def _decode(content: bytes, path: Path) -> str:
         ) from exc
 
 
-def _parse_toml(text: str, source: Path) -> dict[str, object]:
+def parse_toml(text: str, source: Path) -> dict[str, object]:
+    """The document, whatever its tables and keys. Raises `ConfigError` (CONFIG_SYNTAX) with the line."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:

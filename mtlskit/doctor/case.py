@@ -67,6 +67,8 @@ class Case:
     of_file: bool
     """A tunnel of a file: a proxy should be running for it. Else there is no local side."""
     means: Means
+    findings: tuple[Finding, ...] = ()
+    """What is known before anything is looked at: layer CONFIGURATION."""
 
     @property
     def kind(self) -> TunnelKind:

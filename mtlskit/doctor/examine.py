@@ -88,7 +88,7 @@ class _Examination:
         self._case = case
         self._watcher = watcher
         self._under_way: list[tuple[Layer, str]] = []
-        self.findings: list[Finding] = []
+        self.findings: list[Finding] = list(case.findings)
         self._identified = Identified()
         self._identity_known = trio.Event()
         self._heroku = HerokuSide()
