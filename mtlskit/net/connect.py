@@ -21,10 +21,10 @@ import trio
 
 from mtlskit.config.values import Endpoint
 from mtlskit.errors import Code, UpstreamUnreachable
-from mtlskit.net.faults import dns_fault, tcp_fault
+from mtlskit.net.faults import dns_fault, source_fault, tcp_fault
 from mtlskit.net.names import Address, Names
 
-__all__ = ["connect_tcp", "family_of"]
+__all__ = ["SourceRefusedError", "connect_tcp", "family_of", "open_socket", "reachable_from"]
 
 _EYEBALLS_DELAY = 0.25
 """Seconds before the next address is tried beside the first (RFC 8305 section 5)."""
@@ -53,18 +53,14 @@ async def connect_tcp(
         raise dns_fault(endpoint.host, exc) from exc
     on_resolved()
     if source is not None:
-        addresses = _reachable_from(source, addresses, endpoint)
+        addresses = reachable_from(source, addresses, endpoint)
     try:
         if len(addresses) == 1:
             # As most names have it; a race of one would be a twentieth of the CPU of a new session.
             return await open_socket(*addresses[0], source)
         return await _race(addresses, source)
-    except _SourceRefusedError as exc:
-        raise UpstreamUnreachable(
-            Code.TCP_UNREACHABLE,
-            f"no connection to {endpoint} can start from {source}: {exc.strerror or exc}",
-            "`source` must be an address of this host: `ip address` lists them",
-        ) from exc
+    except SourceRefusedError as exc:
+        raise source_fault(str(endpoint), source or "", exc) from exc
     except OSError as exc:
         names.forget(host, port)
         raise tcp_fault(str(endpoint), exc) from exc
@@ -78,7 +74,7 @@ def family_of(source: str) -> AddressFamily:
     return AddressFamily.AF_INET6 if ip_address(source).version == 6 else AddressFamily.AF_INET
 
 
-def _reachable_from(source: str, addresses: Sequence[Address], endpoint: Endpoint) -> tuple[Address, ...]:
+def reachable_from(source: str, addresses: Sequence[Address], endpoint: Endpoint) -> tuple[Address, ...]:
     """Those of the family of `source`. Raises UpstreamUnreachable where there are none."""
     family = family_of(source)
     fitting = tuple(address for address in addresses if address[0] == family)
@@ -133,7 +129,7 @@ class _Race:
             sock.close()
 
 
-class _SourceRefusedError(OSError):
+class SourceRefusedError(OSError):
     """The system does not let a connection start from this address."""
 
 
@@ -161,7 +157,7 @@ async def _start_from(sock: trio.socket.SocketType, source: str) -> None:
     try:
         await sock.bind((source, 0))
     except OSError as exc:
-        raise _SourceRefusedError(exc.errno, exc.strerror) from exc
+        raise SourceRefusedError(exc.errno, exc.strerror) from exc
 
 
 def _alternating(addresses: Sequence[Address]) -> list[Address]:

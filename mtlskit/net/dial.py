@@ -22,28 +22,33 @@ from mtlskit.errors import (
     Code,
     UpstreamError,
     UpstreamProtocolError,
-    UpstreamRefusedUs,
     UpstreamTimeout,
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
 from mtlskit.net.connect import connect_tcp, family_of
-from mtlskit.net.faults import closed_early, dns_fault, tcp_fault, tls_fault
+from mtlskit.net.faults import (
+    answer_fault,
+    closed_early,
+    dns_fault,
+    tcp_fault,
+    tcp_silence,
+    tls_fault,
+    tls_silence,
+)
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.names import Names
 from mtlskit.net.presented import presented
 from mtlskit.net.sockets import tune
 from mtlskit.net.tls import TlsConnection, TlsEngine
 from mtlskit.pki.certificates import spki_sha256
+from mtlskit.wire.greetings import LONGEST_GREETING
 from mtlskit.wire.postgres.messages import SSL_REQUEST
 
 __all__ = ["POSTGRES_ALPN", "Dialler", "Route", "Upstream"]
 
 POSTGRES_ALPN = "postgresql"
 """The ALPN name that direct TLS demands (PostgreSQL documentation, protocol flow, "SSL Session Encryption")."""
-
-_ANSWER_SHOWN = 20
-"""Bytes shown of an answer that is not Postgres: enough to know HTTP, SSH or TLS by, too few to tell a story with."""
 
 
 @dataclass(frozen=True)
@@ -223,17 +228,8 @@ class _Progress:
         if not self._resolved:
             return dns_fault(self._host, TimeoutError(f"the resolver did not answer within {seconds:.3g} s"))
         if not self.stage:
-            return UpstreamTimeout(
-                Code.TCP_TIMEOUT,
-                f"{self.where} did not accept a TCP connection within {seconds:.3g} s",
-                "silence usually means a firewall or an IP allowlist: check that this host's external IP is on it",
-            )
-        return UpstreamTimeout(
-            Code.TLS_TIMEOUT,
-            f"{self.where} did not {self.stage} within {seconds:.3g} s",
-            "connections are accepted and not answered: look whether this host's external IP is on the allowlist"
-            " (mtlskit my-ip, mtlskit allowlist list), then at the server's load and log",
-        )
+            return tcp_silence(self.where, seconds)
+        return tls_silence(self.where, self.stage, seconds)
 
 
 def _route_of(sock: trio.socket.SocketType, endpoint: Endpoint) -> Route:
@@ -250,40 +246,11 @@ async def _ask_for_tls(sock: trio.socket.SocketType, where: str) -> None:
         sent = 0
         while sent < len(SSL_REQUEST):
             sent += await sock.send(SSL_REQUEST[sent:])
-        answer = await sock.recv(64)
+        answer = await sock.recv(LONGEST_GREETING)
     except OSError as exc:
         raise tcp_fault(where, exc) from exc
-    if answer == b"S":
-        return
-    if not answer:
-        raise closed_early(where, "after the SSLRequest")
-    if answer[:1] == b"S":
-        # CVE-2021-23222: what was put there before the encryption must not be read as if it came through it.
-        raise UpstreamProtocolError(
-            Code.TLS_BYTES_AFTER_ANSWER,
-            f"{where} sent bytes between its answer to the SSLRequest and the TLS handshake",
-            "something between here and the server is injecting data; do not send a password through it",
-        )
-    if answer[:1] == b"N":
-        raise UpstreamRefusedUs(
-            Code.TLS_NOT_OFFERED,
-            f"{where} does not offer TLS",
-            "mtlskit never falls back to plain text: switch TLS on at the server (ssl = on), or check the port",
-        )
-    if answer[:1] == b"E":
-        # Its text is not shown: whoever sits between could have written it (CVE-2024-10977).
-        raise UpstreamRefusedUs(
-            Code.TLS_UNKNOWN_ANSWER,
-            f"{where} answered the SSLRequest with an error",
-            "the server may be out of processes or very old: look at its log",
-        )
-    # As Python writes bytes: nothing in it can act on a terminal.
-    shown = repr(answer[:_ANSWER_SHOWN])[1:]
-    raise UpstreamProtocolError(
-        Code.TLS_UNKNOWN_ANSWER,
-        f"{where} does not speak the Postgres protocol: it answered the SSLRequest with {shown}",
-        "check the host and the port",
-    )
+    if answer != b"S":
+        raise answer_fault(where, answer)
 
 
 def _is_address(host: str) -> bool:

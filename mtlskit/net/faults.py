@@ -20,6 +20,7 @@ from mtlskit.errors import (
     ConfigError,
     UpstreamError,
     UpstreamLost,
+    UpstreamProtocolError,
     UpstreamRefusedUs,
     UpstreamTimeout,
     UpstreamUnreachable,
@@ -27,10 +28,60 @@ from mtlskit.errors import (
 )
 from mtlskit.net.presented import Presented
 from mtlskit.wire.alerts import meaning_of
+from mtlskit.wire.greetings import recognised, shown
 
-__all__ = ["closed_early", "dns_fault", "tcp_fault", "tls_fault"]
+__all__ = [
+    "answer_fault",
+    "closed_early",
+    "dns_fault",
+    "source_fault",
+    "tcp_fault",
+    "tcp_silence",
+    "tls_fault",
+    "tls_silence",
+]
 
 _ALLOWLIST_HINT = "check that this host's external IP is on the allowlist of the server, and that it is up"
+
+_ROUTE_HINT = "check the route and the firewall of this host"
+
+_UNREACHABLE = {
+    errno.ENETUNREACH: ("this host has no route to it (Network is unreachable)", "check VPN and routes: `ip route`"),
+    errno.EHOSTUNREACH: (
+        "a router, or this host itself, says that nothing can be delivered there (No route to host)",
+        "the host is down or a firewall rejects us: check its address, and VPN and routes of this host",
+    ),
+    errno.EADDRNOTAVAIL: (
+        "this host has no address to start from (Cannot assign requested address)",
+        "check its addresses (`ip address`); or all its ports to that server are in use (`ss -s`)",
+    ),
+    errno.EAFNOSUPPORT: (
+        "this host does not have that family of addresses (Address family not supported)",
+        "use a name or an address of the other family",
+    ),
+    errno.EACCES: (
+        "this host forbids it (Permission denied)",
+        "look at its firewall, and for `prohibit` in `ip route`",
+    ),
+    errno.EPERM: (
+        "this host forbids it (Operation not permitted)",
+        "look at its firewall's rules for outgoing connections (`nft list ruleset`, `iptables -L OUTPUT`)",
+    ),
+}
+"""What connect(2) and icmp(7) say, and what to look at."""
+
+_OURS = {
+    number: (f"{name} has no file descriptor left ({said})", "raise the limit (`ulimit -n`), or look what holds them")
+    for number, name, said in (
+        (errno.EMFILE, "this process", "Too many open files"),
+        (errno.ENFILE, "this host", "Too many open files in system"),
+    )
+}
+"""Not the network's fault."""
+
+_NO_ADDRESS = frozenset(getattr(socket, name) for name in ("EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name))
+_NO_ANSWER = frozenset({socket.EAI_AGAIN, socket.EAI_FAIL})
+"""Numbers of getaddrinfo(3). EAI_NONAME, the name that does not exist, has words of its own that say so."""
 
 # Codes of X509_verify_cert that concern the leaf itself (openssl-verification-options(1)).
 _EXPIRED = frozenset({9, 10})
@@ -41,13 +92,19 @@ _NO_COMMON_GROUND = frozenset({"UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
 
 
 def dns_fault(host: str, exc: OSError) -> UpstreamError:
-    """A name that does not resolve."""
+    """A name that does not resolve, or a resolver that does not answer."""
     reason = exc.strerror or str(exc)
-    return UpstreamUnreachable(
-        Code.DNS_FAILED,
-        f"{host} cannot be resolved: {reason}",
-        f"check the spelling and the resolver: `getent hosts {host}`",
-    )
+    look_up = f"`getent hosts {host}`"
+    hint = f"check the spelling and the resolver: {look_up}"
+    if isinstance(exc, socket.gaierror) and exc.errno in _NO_ADDRESS:
+        reason = f"the name exists and has no address ({reason})"
+        hint = f"an A or AAAA record is missing, or it is not the full name of a host: {look_up}"
+    elif isinstance(exc, socket.gaierror) and exc.errno in _NO_ANSWER:
+        reason = f"no resolver gives an answer ({reason})"
+        hint = f"look at /etc/resolv.conf, and whether the servers named there can be reached: {look_up}"
+    elif exc.errno in _OURS:
+        reason, hint = _OURS[exc.errno]
+    return UpstreamUnreachable(Code.DNS_FAILED, f"{host} cannot be resolved: {reason}", hint)
 
 
 def tcp_fault(where: str, exc: OSError) -> UpstreamError:
@@ -62,10 +119,71 @@ def tcp_fault(where: str, exc: OSError) -> UpstreamError:
         return UpstreamTimeout(Code.TCP_TIMEOUT, f"{where} did not answer", _ALLOWLIST_HINT)
     if exc.errno in (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED):
         return UpstreamLost(Code.TCP_RESET, f"{where} reset the connection", _ALLOWLIST_HINT)
+    reason, hint = (
+        _OURS.get(exc.errno or 0) or _UNREACHABLE.get(exc.errno or 0) or (str(exc.strerror or exc), _ROUTE_HINT)
+    )
+    return UpstreamUnreachable(Code.TCP_UNREACHABLE, f"{where} cannot be reached: {reason}", hint)
+
+
+def source_fault(where: str, source: str, exc: OSError) -> UpstreamError:
+    """The system does not let a connection start from the address `source`."""
     return UpstreamUnreachable(
         Code.TCP_UNREACHABLE,
-        f"{where} cannot be reached: {exc.strerror or exc}",
-        "check the route and the firewall of this host",
+        f"no connection to {where} can start from {source}: {exc.strerror or exc}",
+        "`source` must be an address of this host: `ip address` lists them",
+    )
+
+
+def tcp_silence(where: str, seconds: float) -> UpstreamError:
+    """No answer of any kind to the first packet."""
+    return UpstreamTimeout(
+        Code.TCP_TIMEOUT,
+        f"{where} did not accept a TCP connection within {seconds:.3g} s",
+        "silence usually means a firewall or an IP allowlist: check that this host's external IP is on it",
+    )
+
+
+def tls_silence(where: str, stage: str, seconds: float) -> UpstreamError:
+    """Connected, and then nothing. `stage` completes "did not …"."""
+    return UpstreamTimeout(
+        Code.TLS_TIMEOUT,
+        f"{where} did not {stage} within {seconds:.3g} s",
+        "connections are accepted and not answered: look whether this host's external IP is on the allowlist"
+        " (mtlskit my-ip, mtlskit allowlist list), then at the server's load and log",
+    )
+
+
+def answer_fault(where: str, answer: bytes) -> UpstreamError:
+    """An answer to the SSLRequest that is not `S` alone (PostgreSQL documentation, protocol flow)."""
+    if not answer:
+        return closed_early(where, "after the SSLRequest")
+    stranger = recognised(answer)
+    if answer[:1] == b"S" and stranger is None:
+        # CVE-2021-23222: what was put there before the encryption must not be read as if it came through it.
+        return UpstreamProtocolError(
+            Code.TLS_BYTES_AFTER_ANSWER,
+            f"{where} sent bytes between its answer to the SSLRequest and the TLS handshake",
+            "something between here and the server is injecting data; do not send a password through it",
+        )
+    if answer[:1] == b"N":
+        return UpstreamRefusedUs(
+            Code.TLS_NOT_OFFERED,
+            f"{where} does not offer TLS",
+            "mtlskit never falls back to plain text: switch TLS on at the server (ssl = on), or check the port",
+        )
+    if answer[:1] == b"E":
+        # Its text is not shown: whoever sits between could have written it (CVE-2024-10977).
+        return UpstreamRefusedUs(
+            Code.TLS_UNKNOWN_ANSWER,
+            f"{where} answered the SSLRequest with an error",
+            "the server may be out of processes or very old: look at its log",
+        )
+    return UpstreamProtocolError(
+        Code.TLS_UNKNOWN_ANSWER,
+        f"{where} does not speak the Postgres protocol: "
+        + (f"it is {stranger}; " if stranger else "")
+        + f"it answered the SSLRequest with {shown(answer)}",
+        "check the host and the port",
     )
 
 
