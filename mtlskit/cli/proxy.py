@@ -11,12 +11,29 @@ import typer
 
 from mtlskit.cli.control import ControlOption
 from mtlskit.cli.options import LogOption, QuietOption, VerboseOption, log_sink, wants_json
-from mtlskit.cli.render import reported, warn
-from mtlskit.cli.usage import harmless, password_warning, typed, whole_number
+from mtlskit.cli.render import reported
+from mtlskit.cli.tunnel_flags import (
+    CaOption,
+    CertOption,
+    KeyOption,
+    KindOption,
+    NegotiationOption,
+    PassphraseFileOption,
+    PinOption,
+    UpstreamOption,
+    VerifyOption,
+    listed_as_set,
+    path_of,
+    refuse_both,
+    refuse_files,
+    sources_of,
+    variables_of,
+    warn_of_passwords,
+)
+from mtlskit.cli.usage import whole_number
 
 if TYPE_CHECKING:
     from mtlskit.config.values import ProxyConfig
-    from mtlskit.errors import ConfigError
     from mtlskit.telemetry import Emit
 
 __all__ = ["EPILOG", "proxy"]
@@ -66,48 +83,21 @@ def proxy(
             envvar="MTLSKIT_LISTEN",
         ),
     ] = None,
-    upstream: Annotated[
-        list[str] | None,
-        _option(
-            "ADDR",
-            "HOST:PORT, or a postgres:// or kafka+ssl:// URL; repeatable, tried in order. A URL with a password belongs"
-            " in the variable.",
-            envvar="MTLSKIT_UPSTREAM",
-        ),
-    ] = None,
-    cert: Annotated[
-        str | None, _option("FILE", "The client certificate with its chain, PEM.", envvar="MTLSKIT_CERT")
-    ] = None,
-    key: Annotated[str | None, _option("FILE", "Its private key, PEM.", envvar="MTLSKIT_KEY")] = None,
-    ca: Annotated[
-        str | None,
-        _option("FILE", "The CAs that the server is checked against, PEM. Default: the system's.", envvar="MTLSKIT_CA"),
-    ] = None,
-    passphrase_file: Annotated[
-        str | None, _option("FILE", "A file with the key's passphrase.", envvar="MTLSKIT_PASSPHRASE_FILE")
-    ] = None,
-    kind: Annotated[
-        str | None, _option("KIND", "postgres, kafka or tcp. Default: postgres.", envvar="MTLSKIT_KIND")
-    ] = None,
-    verify: Annotated[
-        str | None,
-        _option(
-            "MODE",
-            "full (chain and host name), or with --ca: ca (chain), name:HOST (chain, and this name). Default: full; for"
-            " a Kafka of Heroku's: ca.",
-            envvar="MTLSKIT_VERIFY",
-        ),
-    ] = None,
+    upstream: UpstreamOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    ca: CaOption = None,
+    passphrase_file: PassphraseFileOption = None,
+    kind: KindOption = None,
+    verify: VerifyOption = None,
     advertised: Annotated[
         str | None, _option("HOST", "The host that Kafka's clients are told. Default: the address they have reached.")
     ] = None,
     first_broker_port: Annotated[
         str | None, _option("PORT", "Kafka's broker N is found on PORT + N. Default: the port after the listener's.")
     ] = None,
-    negotiation: Annotated[
-        str | None, _option("HOW", "sslrequest, or direct for PostgreSQL 17 and later. Default: sslrequest.")
-    ] = None,
-    pin: Annotated[list[str] | None, _option("PIN", "sha256/BASE64 of the server's public key; repeatable.")] = None,
+    negotiation: NegotiationOption = None,
+    pin: PinOption = None,
     allow_client: Annotated[
         list[str] | None, _option("CIDR", "Addresses that may connect; repeatable. Default: this host.")
     ] = None,
@@ -155,33 +145,13 @@ def proxy(
     with reported(as_json=wants_json(log)):
         emit = log_sink(log, quiet=quiet, verbose=verbose)
         if given:
-            chosen = _from_flags(given, _sources(ctx, given), tunnels, config)
+            chosen = _from_flags(given, sources_of(ctx, given), tunnels, config)
         else:
             chosen = _from_file(config, tunnels or [])
-        if upstream and typed(ctx, "upstream"):
-            _warn_of_passwords(upstream, as_json=wants_json(log))
+        warn_of_passwords(ctx, upstream, as_json=wants_json(log))
         if control is not None:
-            chosen = replace(chosen, control=_path(control))
+            chosen = replace(chosen, control=path_of(control))
         _run(chosen, ready_file, emit)
-
-
-def _warn_of_passwords(upstream: list[str], *, as_json: bool) -> None:
-    from mtlskit.config.upstreams import holds_password
-
-    if any(holds_password(text) for text in upstream):
-        warn(password_warning("--upstream", "MTLSKIT_UPSTREAM"), as_json=as_json)
-
-
-def _sources(ctx: typer.Context, given: dict[str, Any]) -> dict[str, str]:
-    """What gave each value: the flag that was typed, or the environment variable."""
-    from mtlskit.config.flags import FLAGS
-
-    options = {option.opts[0]: option for option in ctx.command.params}
-    found = {}
-    for name in given:
-        option = options[FLAGS[name]]
-        found[name] = FLAGS[name] if typed(ctx, str(option.name)) else str(option.envvar)
-    return found
 
 
 def _from_flags(
@@ -190,11 +160,8 @@ def _from_flags(
     from mtlskit.config.flags import FLAGS, config_from_flags
     from mtlskit.errors import ConfigError
 
-    flags = [source for source in sources.values() if source.startswith("--")]
-    # Where nothing was typed, the variables may be left over from other work, and the file be meant.
-    variables = [] if flags else list(sources.values())
-    if tunnels or config is not None:
-        raise _excluded(f"TUNNEL {harmless(tunnels[0])}" if tunnels else f"--config {config}", flags, variables)
+    refuse_both(sources, tunnels, config, "run the tunnels of a file, or describe one tunnel with flags")
+    variables = variables_of(sources)
     for name in ("first_broker_port", "max_connections", "warm"):
         if name in given:
             given = given | {name: whole_number(FLAGS[name], given[name])}
@@ -206,29 +173,9 @@ def _from_flags(
             raise
         raise ConfigError(
             exc.code,
-            f"{_set(variables)}, so the configuration file is not read: {exc.sentence}",
+            f"{listed_as_set(variables)}, so the configuration file is not read: {exc.sentence}",
             f"for the file: unset {' '.join(variables)}; to do without one: {exc.hint}",
         ) from exc
-
-
-def _excluded(what: str, flags: list[str], variables: list[str]) -> ConfigError:
-    """A tunnel of the file, or the file itself, is named, and flags or variables describe another one."""
-    from mtlskit.errors import Code, ConfigError
-
-    if variables:
-        return ConfigError(
-            Code.USAGE,
-            f"{what} and the environment exclude each other: {_set(variables)}, for a tunnel without a file",
-            f"unset {' '.join(variables)}",
-        )
-    hint = "run the tunnels of a file, or describe one tunnel with flags"
-    return ConfigError(Code.USAGE, f"{what} and {flags[0]} exclude each other", hint)
-
-
-def _set(variables: list[str]) -> str:
-    """`A is set`, or `A, B and C are set`."""
-    *before, last = variables
-    return f"{', '.join(before)} and {last} are set" if before else f"{last} is set"
 
 
 def _from_file(config: Path | None, tunnels: list[str]) -> ProxyConfig:
@@ -236,38 +183,17 @@ def _from_file(config: Path | None, tunnels: list[str]) -> ProxyConfig:
     from mtlskit.config.locate import locate_config
     from mtlskit.errors import ConfigError
 
-    _refuse_files([word for word in tunnels if word.lower().endswith(".toml")])  # no tunnel has a dot in its name
+    refuse_files([word for word in tunnels if word.lower().endswith(".toml")])  # no tunnel has a dot in its name
     files = [word for word in tunnels if os.path.isfile(word)]  # noqa: PTH113 (Path.is_file raises for a NUL)
     try:
         path = locate_config(config, cwd=Path(), environ=os.environ)
     except ConfigError:
-        _refuse_files(files)
+        refuse_files(files)
         raise
     loaded = load_config(path, environ=os.environ)
     known = {tunnel.name for tunnel in loaded.tunnels}
-    _refuse_files([word for word in files if word not in known])
+    refuse_files([word for word in files if word not in known])
     return select(loaded, tunnels)
-
-
-def _refuse_files(words: list[str]) -> None:
-    """Files that stand where the names of tunnels belong."""
-    import shlex
-
-    from mtlskit.errors import Code, ConfigError
-
-    for word in words:
-        shown = harmless(word)
-        raise ConfigError(
-            Code.USAGE,
-            f"{shown}: a file, where the name of a tunnel belongs",
-            f"for a file: --config {shlex.quote(word) if shown == word else 'FILE'}",
-        )
-
-
-def _path(given: Path) -> Path:
-    from mtlskit.config.paths import parse_path
-
-    return parse_path(str(given), base=Path(), environ=os.environ)
 
 
 def _run(config: ProxyConfig, ready_file: Path | None, emit: Emit) -> None:
