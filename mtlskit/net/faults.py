@@ -197,6 +197,16 @@ def closed_early(where: str, when: str) -> UpstreamError:
     )
 
 
+def no_answer(where: str, question: str, seconds: float) -> UpstreamError:
+    """The connection stands, and `question` ("a Metadata request") was met by silence."""
+    return UpstreamTimeout(
+        Code.TCP_TIMEOUT,
+        f"{where} did not answer {question} within {seconds:.3g} s",
+        "the connection stands and nothing comes back: look at the server's load and log, and whether a firewall or"
+        " a VPN between lets large packets pass (MTU)",
+    )
+
+
 def tls_fault(
     where: str, exc: ssl.SSLError, verify: Verify, *, trust: str = "", leaf: Presented | None = None
 ) -> UpstreamError:

@@ -17,9 +17,9 @@ from typing import Final, NoReturn
 
 import trio
 
-from mtlskit.errors import Code, MtlskitError, UpstreamTimeout
+from mtlskit.errors import Code, MtlskitError
 from mtlskit.net.dial import Upstream
-from mtlskit.net.faults import closed_early, tcp_fault, tls_fault
+from mtlskit.net.faults import closed_early, no_answer, tcp_fault, tls_fault
 from mtlskit.proxy.events import ClusterUnseen, described
 from mtlskit.proxy.kafka.brokers import Brokers
 from mtlskit.proxy.parts import TunnelParts
@@ -99,9 +99,7 @@ class ClusterLook:
         except OSError as exc:
             raise tcp_fault(where, exc) from exc
         except trio.TooSlowError as exc:
-            raise UpstreamTimeout(
-                Code.TCP_TIMEOUT, f"{where} did not answer a Metadata request within {_PATIENCE:g} s"
-            ) from exc
+            raise no_answer(where, "a Metadata request", _PATIENCE) from exc
         return brokers_of(answer)
 
 

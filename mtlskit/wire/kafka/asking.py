@@ -19,7 +19,20 @@ from mtlskit.wire.kafka.inflight import InFlight, Waiting
 from mtlskit.wire.kafka.primitives import Buffer, Place, Reader, array_length, string
 from mtlskit.wire.kafka.tables import API_VERSIONS, METADATA, NAMES
 
-__all__ = ["MAX_ANSWER", "AnswerReader", "api_versions_of", "api_versions_request", "brokers_of", "metadata_request"]
+__all__ = [
+    "CLIENT_ID",
+    "MAX_ANSWER",
+    "AnswerReader",
+    "api_versions_of",
+    "api_versions_request",
+    "behind_header",
+    "brokers_of",
+    "metadata_request",
+    "request",
+]
+
+CLIENT_ID: Final = "mtlskit"
+"""By which brokers' logs and quotas know us."""
 
 MAX_ANSWER: Final = 1024 * 1024
 """Bytes of an answer: a thousand brokers whose names have a kilobyte each, and no topics."""
@@ -32,19 +45,21 @@ _REQUEST: Final = struct.Struct("!hhi")  # api key, version, correlation id
 _CORRELATION_ID: Final = 4
 
 
-def api_versions_request(correlation_id: int, client_id: str = "mtlskit") -> bytes:
+def api_versions_request(correlation_id: int, client_id: str = CLIENT_ID) -> bytes:
     """Asks what the broker speaks, as a frame. `client_id` has at most 32,767 bytes, or ValueError is raised."""
-    return _request(API_VERSIONS, _API_VERSIONS_VERSION, correlation_id, client_id)
+    return request(API_VERSIONS, _API_VERSIONS_VERSION, correlation_id, client_id=client_id)
 
 
-def metadata_request(correlation_id: int, client_id: str = "mtlskit") -> bytes:
+def metadata_request(correlation_id: int, client_id: str = CLIENT_ID) -> bytes:
     """Asks for the brokers and for no topics, as a frame; `client_id` as above."""
-    return _request(METADATA, _METADATA_VERSION, correlation_id, client_id, array_length(0, flexible=False))
+    none = array_length(0, flexible=False)
+    return request(METADATA, _METADATA_VERSION, correlation_id, none, client_id=client_id)
 
 
-def _request(api_key: int, version: int, correlation_id: int, client_id: str, body: bytes = b"") -> bytes:
-    request = _REQUEST.pack(api_key, version, correlation_id) + string(client_id, flexible=False) + body
-    return _SIZE.pack(len(request)) + request
+def request(api_key: int, version: int, correlation_id: int, body: bytes = b"", *, client_id: str = CLIENT_ID) -> bytes:
+    """A request with a header of version 1, as a frame."""
+    content = _REQUEST.pack(api_key, version, correlation_id) + string(client_id, flexible=False) + body
+    return _SIZE.pack(len(content)) + content
 
 
 class AnswerReader:
@@ -83,7 +98,7 @@ def brokers_of(answer: Buffer) -> tuple[tuple[int, str, int], ...]:
     Whoever has no host or a negative node id cannot be gone to, and is left out. Raises UpstreamProtocolError for an
     answer that cannot be read.
     """
-    reader = _behind_header(answer, METADATA, _METADATA_VERSION)
+    reader = behind_header(answer, METADATA, _METADATA_VERSION)
     found: list[tuple[int, str, int]] = []
     for _ in range(reader.count()):
         node_id, host, port = reader.int32(), reader.text(), reader.int32()
@@ -98,7 +113,7 @@ def api_versions_of(answer: Buffer) -> dict[int, tuple[int, int]]:
 
     Raises UpstreamProtocolError for an answer that cannot be read, or that is an error.
     """
-    reader = _behind_header(answer, API_VERSIONS, _API_VERSIONS_VERSION)
+    reader = behind_header(answer, API_VERSIONS, _API_VERSIONS_VERSION)
     if error := reader.int16():
         raise UpstreamProtocolError(
             Code.KAFKA_SERVER_RUBBISH,
@@ -108,7 +123,8 @@ def api_versions_of(answer: Buffer) -> dict[int, tuple[int, int]]:
     return {reader.int16(): (reader.int16(), reader.int16()) for _ in range(reader.count())}
 
 
-def _behind_header(answer: Buffer, api_key: int, version: int) -> Reader:
+def behind_header(answer: Buffer, api_key: int, version: int) -> Reader:
+    """Reads the body of a response that has a header of version 0 and the old layout."""
     reader = Reader(answer, 0, len(answer), flexible=False, place=Place(NAMES[api_key], api_key, version))
     reader.skip(_CORRELATION_ID)
     return reader

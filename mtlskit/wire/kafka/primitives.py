@@ -25,6 +25,7 @@ _MAX_VARINT: Final = 5
 
 _INT16: Final = struct.Struct("!h")
 _INT32: Final = struct.Struct("!i")
+_INT64: Final = struct.Struct("!q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,19 @@ class Reader:
         self.skip(4)
         value: int = _INT32.unpack_from(self.data, at)[0]
         return value
+
+    def int64(self) -> int:
+        """A signed integer of eight bytes."""
+        at = self.pos
+        self.skip(8)
+        value: int = _INT64.unpack_from(self.data, at)[0]
+        return value
+
+    def boolean(self) -> bool:
+        """A byte that is 0 or something else."""
+        at = self.pos
+        self.skip(1)
+        return self.data[at] != 0
 
     def uvarint(self) -> int:
         """An unsigned varint of at most 32 bits."""

@@ -17,6 +17,7 @@ __all__ = [
     "API_VERSIONS",
     "FETCH",
     "FIND_COORDINATOR",
+    "LIST_GROUPS",
     "METADATA",
     "NAMES",
     "NEWEST",
@@ -35,6 +36,7 @@ PRODUCE: Final = 0
 FETCH: Final = 1
 METADATA: Final = 3
 FIND_COORDINATOR: Final = 10
+LIST_GROUPS: Final = 16
 SASL_HANDSHAKE: Final = 17
 API_VERSIONS: Final = 18
 DESCRIBE_CLUSTER: Final = 60
@@ -56,6 +58,8 @@ NAMES: Final = {
     FETCH: "Fetch",
     METADATA: "Metadata",
     FIND_COORDINATOR: "FindCoordinator",
+    LIST_GROUPS: "ListGroups",
+    SASL_HANDSHAKE: "SaslHandshake",
     API_VERSIONS: "ApiVersions",
     DESCRIBE_CLUSTER: "DescribeCluster",
     SHARE_FETCH: "ShareFetch",
