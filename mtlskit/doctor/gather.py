@@ -100,14 +100,16 @@ def heroku_door(config: HerokuConfig, environ: Mapping[str, str]) -> Callable[[]
 
 @asynccontextmanager
 async def _opened(config: HerokuConfig, environ: Mapping[str, str]) -> AsyncIterator[Heroku]:
-    from mtlskit.heroku.client import open_heroku
+    from mtlskit.heroku.client import Patience, open_heroku
     from mtlskit.heroku.settings import Settings, settings_from
 
     def find() -> Settings:  # asks programs for the token, which takes its time
         return settings_from(environ, config)
 
     settings = await trio.to_thread.run_sync(find, abandon_on_cancel=True)
-    async with open_heroku(settings) as heroku:
+    # Whoever waits for a diagnosis waits for no server that is tried again for a minute and a half.
+    patience = Patience(attempt=5.0, total=6.0, tries=3, base=0.2)
+    async with open_heroku(settings, patience=patience, environ=environ) as heroku:
         yield heroku
 
 
