@@ -1,7 +1,8 @@
 """Whether a certificate and a key make a client identity, and whether a file of trust anchors is one.
 
 Hard checks are few, because the server decides in the end: the key belongs to a certificate, the dates hold, and an
-extended key usage, where there is one, allows clients. All else that a person may want to know is a warning. A bundle
+extended key usage, where there is one, allows clients. All else that a person may want to know is a remark: an error
+that nobody raises, whose sentence is a warning in the proxy's log and a finding of the doctor's. A bundle
 may hold its certificates in any order: the leaf is the one that the key belongs to, and its issuers follow it.
 """
 
@@ -15,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
+from mtlskit.config.values import RenewBefore
 from mtlskit.errors import Code, IdentityError
 from mtlskit.pki.certificates import (
     certificates_pem,
@@ -27,14 +29,26 @@ from mtlskit.pki.certificates import (
 )
 from mtlskit.pki.chains import belongs_to, follow, is_ca, is_self_signed
 from mtlskit.pki.keys import PrivateKey, load_private_key, private_key_pem, spki_sha256_of_key
+from mtlskit.pki.renewal import due_at
 
-__all__ = ["MAX_ANCHORS", "CheckedPair", "anchor_warnings", "check_anchors", "check_loaded", "check_pair"]
+__all__ = [
+    "MAX_ANCHORS",
+    "CheckedPair",
+    "anchor_remarks",
+    "anchor_warnings",
+    "chain_remarks",
+    "check_anchors",
+    "check_dates",
+    "check_loaded",
+    "check_pair",
+    "check_usage",
+    "ends_soon",
+    "find_leaf",
+    "leaf_remarks",
+]
 
 MAX_ANCHORS = 1000
 """Systems' trust stores hold 120 to 160 roots; a company's own may hold some more."""
-
-EXPIRY_NOTICE = timedelta(days=30)
-"""A year's certificate is worth a word from here on; a shorter-lived one in the last third of its life."""
 
 _WEAK_SIGNATURES = {
     SignatureAlgorithmOID.RSA_WITH_MD5: "MD5",
@@ -42,6 +56,8 @@ _WEAK_SIGNATURES = {
     SignatureAlgorithmOID.ECDSA_WITH_SHA1: "SHA-1",
 }
 _RENEW = "have a new certificate issued, and put it and its key in place of the old ones"
+_FOR_CLIENTS = "have a client certificate issued (extendedKeyUsage = clientAuth)"
+_STRONGER = "have it issued again, signed with SHA-256 or better"
 _SET_CLOCK = "if it was issued just now, set this machine's clock (date -u shows it)"
 
 
@@ -111,22 +127,21 @@ def check_loaded(
     strict: bool = False,
 ) -> CheckedPair:
     """`check_pair` for what has been read already, from whatever files and forms."""
-    leaf = _leaf_of(certificates, key, now=now, cert_source=cert_source, key_source=key_source)
-    _check_dates(leaf, now=now, source=cert_source)
-    _check_usage(leaf, source=cert_source)
+    leaf = find_leaf(certificates, key, now=now, cert_source=cert_source, key_source=key_source)
+    check_dates(leaf, now=now, source=cert_source)
+    check_usage(leaf, source=cert_source)
     found = follow(leaf, certificates)
     chain = found.certificates
     if strict:
         _check_strictly(chain, source=cert_source)
     # What stands there twice is not worth a word.
-    warnings = [f"{cert_source}: {note}" for note in (*replace(found, duplicates=()).notes, *found.gaps)]
-    warnings.extend(_leaf_warnings(leaf, now=now, source=cert_source))
-    warnings.extend(
-        f"{cert_source}: the issuer {subject_text(issuer)} {_date_trouble(issuer, now)}"
-        for issuer in chain[1:]
-        if _date_trouble(issuer, now)
-    )
-    return CheckedPair(chain, key, tuple(warnings))
+    notes = [f"{cert_source}: {note}" for note in replace(found, duplicates=()).notes]
+    remarks = [
+        *(IdentityError(Code.CHAIN_INCOMPLETE, f"{cert_source}: {gap}") for gap in found.gaps),
+        *leaf_remarks(leaf, now=now, source=cert_source),
+        *chain_remarks(chain, now=now, source=cert_source),
+    ]
+    return CheckedPair(chain, key, (*notes, *(remark.sentence for remark in remarks)))
 
 
 def check_anchors(pem: bytes, *, now: datetime, source: str) -> tuple[x509.Certificate, ...]:
@@ -139,17 +154,27 @@ def check_anchors(pem: bytes, *, now: datetime, source: str) -> tuple[x509.Certi
     if all(_date_trouble(anchor, now) for anchor in anchors):
         # The one that is most nearly usable tells best what is wrong.
         latest = max(anchors, key=lambda anchor: anchor.not_valid_after_utc)
-        _check_dates(latest, now=now, source=source, role="trust anchor ")
+        check_dates(latest, now=now, source=source, role="trust anchor ")
     return anchors
 
 
 def anchor_warnings(anchors: Sequence[x509.Certificate], *, now: datetime, source: str) -> tuple[str, ...]:
-    """A sentence for each anchor through which no server will be trusted: not valid at `now`, or no CA at all."""
-    return tuple(
-        f"{source}: the trust anchor {subject_text(anchor)} {trouble}"
-        for anchor in anchors
-        if (trouble := _date_trouble(anchor, now) or _no_anchor(anchor, source))
-    )
+    """The sentences of `anchor_remarks`."""
+    return tuple(remark.sentence for remark in anchor_remarks(anchors, now=now, source=source))
+
+
+def anchor_remarks(anchors: Sequence[x509.Certificate], *, now: datetime, source: str) -> Iterator[IdentityError]:
+    """One for each anchor through which no server will be trusted: not valid at `now`, or no CA at all."""
+    for anchor in anchors:
+        name = f"{source}: the trust anchor {subject_text(anchor)}"
+        if trouble := _date_trouble(anchor, now):
+            yield IdentityError(_date_code(anchor, now), f"{name} {trouble}", _anchor_hint(source))
+        elif trouble := _no_anchor(anchor, source):
+            yield IdentityError(Code.PEM_WRONG_KIND, f"{name} {trouble}", _anchor_hint(source))
+
+
+def _anchor_hint(source: str) -> str:
+    return f"give the server's current CA certificate in {source}"
 
 
 def _no_anchor(anchor: x509.Certificate, source: str) -> str | None:
@@ -163,10 +188,13 @@ def _no_anchor(anchor: x509.Certificate, source: str) -> str | None:
     return None
 
 
-def _leaf_of(
+def find_leaf(
     certificates: Sequence[x509.Certificate], key: PrivateKey, *, now: datetime, cert_source: str, key_source: str
 ) -> x509.Certificate:
-    """The certificate that the key belongs to. Of several (renewed with the same key) the one that lasts longest."""
+    """The certificate that the key belongs to. Of several (renewed with the same key) the one that lasts longest.
+
+    Raises `IdentityError` (KEY_MISMATCH).
+    """
     matching = [certificate for certificate in certificates if belongs_to(key, certificate)]
     if matching:
         return max(matching, key=lambda found: (not _date_trouble(found, now), found.not_valid_after_utc))
@@ -195,19 +223,27 @@ def _date_trouble(certificate: x509.Certificate, now: datetime) -> str | None:
     return None
 
 
-def _check_dates(certificate: x509.Certificate, *, now: datetime, source: str, role: str = "") -> None:
+def _date_code(certificate: x509.Certificate, now: datetime) -> Code:
+    expired = now > certificate.not_valid_after_utc
+    return Code.CERTIFICATE_EXPIRED if expired else Code.CERTIFICATE_NOT_YET_VALID
+
+
+def check_dates(certificate: x509.Certificate, *, now: datetime, source: str, role: str = "") -> None:
+    """Raises `IdentityError`: CERTIFICATE_EXPIRED, CERTIFICATE_NOT_YET_VALID. `role` is "trust anchor " for one."""
     trouble = _date_trouble(certificate, now)
     if trouble is None:
         return
-    expired = now > certificate.not_valid_after_utc
+    code = _date_code(certificate, now)
+    expired = code is Code.CERTIFICATE_EXPIRED
     raise IdentityError(
-        Code.CERTIFICATE_EXPIRED if expired else Code.CERTIFICATE_NOT_YET_VALID,
+        code,
         f"{source}: {role}{subject_text(certificate)} {trouble}",
-        (f"give the server's current CA certificate in {source}" if role else _RENEW) if expired else _SET_CLOCK,
+        (_anchor_hint(source) if role else _RENEW) if expired else _SET_CLOCK,
     )
 
 
-def _check_usage(leaf: x509.Certificate, *, source: str) -> None:
+def check_usage(leaf: x509.Certificate, *, source: str) -> None:
+    """Raises `IdentityError` (CERTIFICATE_NOT_FOR_CLIENTS) where an extended key usage leaves out clients."""
     usages = extension(leaf, x509.ExtendedKeyUsage, source=source)
     if usages is None or {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages):
         return
@@ -215,7 +251,7 @@ def _check_usage(leaf: x509.Certificate, *, source: str) -> None:
     raise IdentityError(
         Code.CERTIFICATE_NOT_FOR_CLIENTS,
         f"{source}: {subject_text(leaf)} is not for clients: its extended key usage is {names}, without clientAuth",
-        "have a client certificate issued (extendedKeyUsage = clientAuth)",
+        _FOR_CLIENTS,
     )
 
 
@@ -239,27 +275,57 @@ def _check_strictly(chain: Sequence[x509.Certificate], *, source: str) -> None:
             raise IdentityError(
                 Code.SIGNATURE_WEAK,
                 f"{source}: {subject_text(certificate)} is signed with {digest}, which can be forged",
-                "have it issued again, signed with SHA-256 or better",
+                _STRONGER,
             )
 
 
-def _leaf_warnings(leaf: x509.Certificate, *, now: datetime, source: str) -> Iterator[str]:
+def ends_soon(
+    certificate: x509.Certificate, *, now: datetime, source: str, wish: RenewBefore | None = None, role: str = ""
+) -> IdentityError | None:
+    """A remark where a certificate is due for renewal by `wish`, as `mtlskit.pki.renewal` understands it."""
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now <= due_at(begins, ends, wish):
+        return None
+    return IdentityError(
+        Code.CERTIFICATE_ENDS_SOON,
+        f"{source}: {role}{subject_text(certificate)} expires on {_utc(ends)}, in {_span(ends - now)}",
+        _anchor_hint(source) if role else _RENEW,
+    )
+
+
+def leaf_remarks(
+    leaf: x509.Certificate, *, now: datetime, source: str, wish: RenewBefore | None = None
+) -> Iterator[IdentityError]:
+    """What is no reason to refuse the client's certificate, because the server decides, and may be one for it."""
     name = f"{source}: {subject_text(leaf)}"
-    remaining = leaf.not_valid_after_utc - now
-    lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-    if remaining < min(EXPIRY_NOTICE, lifetime / 3):
-        yield f"{name} expires on {_utc(leaf.not_valid_after_utc)}, in {_span(remaining)}"
+    code = Code.CERTIFICATE_NOT_FOR_CLIENTS
+    if remark := ends_soon(leaf, now=now, source=source, wish=wish):
+        yield remark
     constraints = extension(leaf, x509.BasicConstraints, source=source)
     if constraints is not None and constraints.ca:
-        yield f"{name} is a CA certificate; servers may refuse it from a client"
+        yield IdentityError(code, f"{name} is a CA certificate; servers may refuse it from a client", _FOR_CLIENTS)
     usage = extension(leaf, x509.KeyUsage, source=source)
     if usage is not None and not usage.digital_signature:
-        yield f"{name} has a key usage without digitalSignature; servers may refuse it"
+        yield IdentityError(
+            code, f"{name} has a key usage without digitalSignature; servers may refuse it", _FOR_CLIENTS
+        )
     extended = extension(leaf, x509.ExtendedKeyUsage, source=source)
     if extended is not None and ExtendedKeyUsageOID.CLIENT_AUTH not in extended:
-        yield f"{name} names no clientAuth, only anyExtendedKeyUsage; servers that use OpenSSL refuse it"
+        yield IdentityError(
+            code,
+            f"{name} names no clientAuth, only anyExtendedKeyUsage; servers that use OpenSSL refuse it",
+            _FOR_CLIENTS,
+        )
     if digest := _WEAK_SIGNATURES.get(leaf.signature_algorithm_oid):
-        yield f"{name} is signed with {digest}; servers may refuse it"
+        yield IdentityError(Code.SIGNATURE_WEAK, f"{name} is signed with {digest}; servers may refuse it", _STRONGER)
+
+
+def chain_remarks(chain: Sequence[x509.Certificate], *, now: datetime, source: str) -> Iterator[IdentityError]:
+    """Of the issuers that go with a leaf, which stands first."""
+    for issuer in chain[1:]:
+        if trouble := _date_trouble(issuer, now):
+            sentence = f"{source}: the issuer {subject_text(issuer)} {trouble}"
+            yield IdentityError(_date_code(issuer, now), sentence, _RENEW)
 
 
 def _utc(moment: datetime) -> str:
