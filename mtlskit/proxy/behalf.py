@@ -20,7 +20,7 @@ from mtlskit.wire.postgres.login import LoginEvent, LoginFinished
 from mtlskit.wire.postgres.scram import server_end_point
 from mtlskit.wire.postgres.startup import StartupReceived
 
-__all__ = ["Behalf", "is_about_credential"]
+__all__ = ["Behalf", "binding_of", "is_about_credential"]
 
 _CREDENTIAL_REFUSED: Final = frozenset({"28P01", "28000"})
 """invalid_password and invalid_authorization_specification: a credential that has been rotated, or taken back."""
@@ -43,7 +43,7 @@ class Behalf:
     async def receive(self, data: bytes, tls: TlsConnection) -> bytes:
         """Answer what a read returned; gives what of it is the client's. Raises UpstreamError."""
         if self._authenticator is None:
-            self._authenticator = Authenticator(binding=_binding(tls.engine.peer_certificate()))
+            self._authenticator = Authenticator(binding=binding_of(tls.engine.peer_certificate()))
         for step in self._authenticator.receive(data):
             if isinstance(step, Derive):
                 keys = await self.known.keys.derive(step.salt, step.iterations)
@@ -56,7 +56,7 @@ class Behalf:
         return self._authenticator.passed
 
 
-def _binding(leaf: bytes | None) -> bytes | None:
+def binding_of(leaf: bytes | None) -> bytes | None:
     """The channel-binding data of the server's certificate; None where its signature has no hash (Ed25519)."""
     if leaf is None:
         return None

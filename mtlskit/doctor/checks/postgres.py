@@ -1,16 +1,265 @@
-"""Inside Postgres: how one logs in, whether we can, and how it goes there."""
+"""Inside Postgres: how one logs in, whether we can, and how it goes there.
+
+One session for everything. Without a user, one is made up of the certificate's common name: what the server wants of
+it, and whether it takes anybody at all, is seen even so, and nothing else that it says of it counts as a failure.
+"""
 
 from __future__ import annotations
 
-from mtlskit.config.values import Endpoint
+from contextlib import suppress
+from dataclasses import dataclass
+from shlex import quote
+from typing import Any
+
+import trio
+from cryptography.x509.oid import NameOID
+
+from mtlskit.config.values import Endpoint, Login, Negotiation
 from mtlskit.doctor.case import Case, Credentials, Identified
-from mtlskit.doctor.finding import Finding
+from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
+from mtlskit.doctor.postgres_credentials import Found, find_credentials
+from mtlskit.doctor.postgres_inside import Inside
+from mtlskit.doctor.postgres_refusals import Refusal, refusal_of
+from mtlskit.doctor.postgres_session import CLEAR_TEXT, MD5, Entry, Session
+from mtlskit.errors import Code, MtlskitError, UpstreamError, UpstreamLost, UpstreamRefusedUs
+from mtlskit.net.dial import POSTGRES_ALPN
+from mtlskit.net.identity import IdentitySnapshot, load_snapshot
+from mtlskit.pki.certificates import bounded_text
+from mtlskit.wire.postgres.scram import SCRAM_PLUS
 
 __all__ = ["look_inside_postgres"]
+
+_METHODS, _LOGIN, _CERTIFICATE = "postgres.methods", "postgres.login", "postgres.certificate"
+_NEEDS_LOGIN = tuple(
+    f"postgres.{each}" for each in ("version", "certificate", "headroom", "standby", "clock", "round-trip")
+)
+_ANY_DATABASE = "postgres"
+"""Where a made-up user knocks: nearly every server has it (PostgreSQL docs, "Template Databases")."""
 
 
 async def look_inside_postgres(
     case: Case, endpoint: Endpoint, identified: Identified, credentials: Credentials | None
 ) -> tuple[Finding, ...]:
     """Layer POSTGRES. `identified.snapshot` is there. `credentials` are the add-on's; else it finds some itself."""
-    raise NotImplementedError
+    snapshot = identified.snapshot
+    if snapshot is None:
+        return (skipped(Layer.POSTGRES, _LOGIN, "identity", about=str(endpoint)),)
+    found = await trio.to_thread.run_sync(find_credentials, case, endpoint, credentials, abandon_on_cancel=True)
+    common_name = _common_name(snapshot)
+    who = found.credentials or Credentials(common_name or "mtlskit", _ANY_DATABASE, source="")
+    visit = _Visit(case, endpoint, snapshot, found, who, common_name)
+    try:
+        session = await Session.open(case, endpoint, snapshot)
+    except UpstreamError as exc:
+        return (failed(Layer.POSTGRES, "postgres.connect", exc, about=str(endpoint)),)
+    polite = False
+    try:
+        findings = await visit.run(session)
+        polite = True
+    finally:
+        await session.close(politely=polite)
+    return findings
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """One session, and what is made of it."""
+
+    case: Case
+    endpoint: Endpoint
+    snapshot: IdentitySnapshot
+    found: Found
+    who: Credentials
+    common_name: str
+
+    @property
+    def made_up(self) -> bool:
+        """Nobody has named a user."""
+        return self.found.credentials is None
+
+    @property
+    def about(self) -> str:
+        return str(self.endpoint)
+
+    @property
+    def user(self) -> str:
+        return bounded_text(self.who.user) + (" (made up from the certificate)" if self.made_up else "")
+
+    async def run(self, session: Session) -> tuple[Finding, ...]:
+        broken: UpstreamError | None = None
+        try:
+            await session.enter(self.who, self.case.tunnel.login)
+        except UpstreamError as exc:
+            broken = exc
+        except ValueError:  # a NUL in a name or a password
+            broken = UpstreamRefusedUs(
+                Code.PG_LOGIN_REFUSED, "the user, the database or the password holds a NUL", "look at the variables"
+            )
+        entry = session.entry
+        findings = [*self._trouble(entry)]
+        if entry.asked or entry.accepted:
+            findings.append(self._methods(entry))
+        if not entry.ready:
+            findings.append(self._not_in(entry, broken))
+            return (*findings, *(skipped(Layer.POSTGRES, each, _LOGIN, about=self.about) for each in _NEEDS_LOGIN))
+        inside = Inside(self.case, self.endpoint, session, self.snapshot.serial)
+        system_user = None
+        with suppress(UpstreamError):  # said by the next question
+            system_user = await inside.system_user()
+        findings += [self._in(entry, system_user), *await inside.look()]
+        if inside.certificate_unseen and not await self._demanded():
+            findings = [self._unused() if each.check == _CERTIFICATE else each for each in findings]
+        return tuple(findings)
+
+    def _trouble(self, entry: Entry) -> tuple[Finding, ...]:
+        """A password file that would have helped, where a password was wanted."""
+        trouble = self.found.trouble
+        if trouble is None or not entry.lacking:
+            return ()
+        return (warned(Layer.POSTGRES, "postgres.passfile", trouble, about=self.about, commands=_chmod(trouble)),)
+
+    def _methods(self, entry: Entry) -> Finding:
+        """What the server wants of this user, and what becomes of it on the way."""
+        facts: dict[str, Any] = {"asked": [bounded_text(each) for each in entry.asked], "user": self.user}
+        asked = " or ".join(bounded_text(each) for each in entry.asked)
+        if not entry.asked:
+            seen = f"asks {self.user} for no password: it trusts, or goes by the certificate"
+            return passed(Layer.POSTGRES, _METHODS, f"the server {seen}", about=self.about, **facts)
+        if {CLEAR_TEXT, MD5} & set(entry.asked):
+            return self._weak(asked, facts)
+        by_proxy = self.case.tunnel.login is not Login.CLIENT
+        if set(entry.asked) == {SCRAM_PLUS} and not by_proxy:
+            error = UpstreamRefusedUs(
+                Code.PG_ONLY_CHANNEL_BINDING,
+                f"the server offers {self.user} nothing but {SCRAM_PLUS}, which no client behind the tunnel can use",
+                "let it offer SCRAM-SHA-256 as well, or connect directly",
+            )
+            return failed(Layer.POSTGRES, _METHODS, error, about=self.about, **facts)
+        seen = f"the server asks {self.user} for {asked}"
+        if SCRAM_PLUS in entry.asked and not by_proxy:
+            seen += f"; the tunnel takes {SCRAM_PLUS} out of the offer, as its clients cannot bind to our TLS"
+        return passed(Layer.POSTGRES, _METHODS, seen, about=self.about, **facts)
+
+    def _weak(self, asked: str, facts: dict[str, Any]) -> Finding:
+        error = UpstreamRefusedUs(
+            Code.PG_WEAK_LOGIN,
+            f"the server asks {self.user} for {asked}",
+            "TLS protects it on the way, the server's memory does not: with password_encryption = 'scram-sha-256', set"
+            " the password anew, and write scram-sha-256 in pg_hba.conf",
+        )
+        return warned(Layer.POSTGRES, _METHODS, error, about=self.about, **facts)
+
+    def _in(self, entry: Entry, system_user: str | None) -> Finding:
+        """The login has succeeded: how."""
+        if entry.used == SCRAM_PLUS:
+            how = f"{SCRAM_PLUS}, bound to the server's certificate (tls-server-end-point)"
+        elif entry.used:
+            how = entry.used
+        else:
+            kind = (system_user or "").partition(":")[0]
+            how = f"its certificate ({bounded_text(kind)})" if kind else "no password"
+        facts: dict[str, Any] = {
+            "user": self.user,
+            "database": bounded_text(self.who.database),
+            "method": entry.used or how,
+        }
+        if entry.used:
+            facts["source"] = self.who.source
+        seen = f"{self.user} is let into {facts['database']} by {how}"
+        if self.who.source and entry.used:
+            seen += f"; user and password are from {bounded_text(self.who.source)}"
+        return passed(Layer.POSTGRES, _LOGIN, seen, about=self.about, **facts)
+
+    def _not_in(self, entry: Entry, broken: UpstreamError | None) -> Finding:
+        if broken is not None:
+            return failed(Layer.POSTGRES, _LOGIN, broken, about=self.about)
+        if entry.refusal is not None:
+            return self._refused(entry)
+        if not self.who.password:
+            because = self.found.missing
+            return skipped(Layer.POSTGRES, _LOGIN, because, about=self.about, seen=f"not tried: {because}")
+        if self.case.tunnel.login is Login.CLIENT:
+            asked = " or ".join(bounded_text(each) for each in entry.asked)
+            because = f"no login by {asked}"
+            seen = f"not tried: mtlskit does not speak {asked}; clients may"
+            return skipped(Layer.POSTGRES, _LOGIN, because, about=self.about, seen=seen)
+        asked = " or ".join(bounded_text(each) for each in entry.asked) or "no mechanism"
+        error = UpstreamRefusedUs(
+            Code.PG_LOGIN_METHOD,
+            f"the server asks for {asked}, and the proxy logs in with SCRAM-SHA-256 only",
+            'an old password may be stored as an MD5 hash: rotate the credential, or set login = "client"',
+        )
+        rotate = (f"heroku pg:credentials:rotate {self.case.tunnel.addon}",) if self.case.tunnel.addon else ()
+        return failed(Layer.POSTGRES, _LOGIN, error, about=self.about, commands=rotate)
+
+    def _refused(self, entry: Entry) -> Finding:
+        fields = entry.refusal
+        assert fields is not None  # noqa: S101 - asked before
+        refusal: Refusal = refusal_of(
+            fields, where=self.about, who=self.who, common_name=self.common_name, password_known=entry.proven
+        )
+        if self.made_up and not refusal.of_anybody:
+            seen = f"not tried: {self.found.missing}; of {self.user} it says: {refusal.error.sentence}"
+            return skipped(Layer.POSTGRES, _LOGIN, self.found.missing, about=self.about, seen=seen)
+        return failed(
+            Layer.POSTGRES,
+            _LOGIN,
+            refusal.error,
+            about=self.about,
+            commands=refusal.commands,
+            sqlstate=bounded_text(fields.sqlstate[:5]),
+        )
+
+    async def _demanded(self) -> bool:
+        """Whether something on the way insists on a client certificate, though the server itself has not seen ours."""
+        identity = self.case.identity
+        if identity is None:
+            return False
+        try:
+            stranger = await trio.to_thread.run_sync(self._without_certificate, abandon_on_cancel=True)
+            session = await Session.open(self.case, self.endpoint, stranger)
+        except MtlskitError:
+            return True
+        try:
+            await session.enter(Credentials(self.who.user, self.who.database), Login.CLIENT)
+        except UpstreamLost:
+            return True  # cut off: under TLS 1.3 the refusal comes after the handshake
+        except UpstreamRefusedUs:
+            return True
+        except (UpstreamError, ValueError):
+            return False
+        else:
+            return False
+        finally:
+            await session.close(politely=session.entry.ready)
+
+    def _without_certificate(self) -> IdentitySnapshot:
+        identity = self.case.identity
+        assert identity is not None  # noqa: S101 - asked before
+        used = self.snapshot
+        alpn = _alpn_of(self.case)
+        return load_snapshot(identity, verify=used.verify, alpn=alpn, now=self.case.means.now(), show=False)
+
+    def _unused(self) -> Finding:
+        error = UpstreamRefusedUs(
+            Code.PG_CERTIFICATE_UNUSED,
+            f"{self.endpoint} has seen no client certificate in this session, and lets clients without one come as far",
+            "on the server, ssl_ca_file names the CA of the clients, and clientcert=verify-ca in pg_hba.conf demands a"
+            " certificate",
+        )
+        return warned(Layer.POSTGRES, _CERTIFICATE, error, about=self.about)
+
+
+def _alpn_of(case: Case) -> tuple[str, ...]:
+    return (POSTGRES_ALPN,) if case.tunnel.negotiation is Negotiation.DIRECT else ()
+
+
+def _chmod(trouble: MtlskitError) -> tuple[str, ...]:
+    path, colon, _ = trouble.sentence.partition(": ")
+    return (f"chmod 600 {quote(path)}",) if colon and path.isprintable() else ()
+
+
+def _common_name(snapshot: IdentitySnapshot) -> str:
+    names = snapshot.pair.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    name = str(names[0].value) if names else ""
+    return name if name.isprintable() and len(name) <= 63 else ""
