@@ -1,16 +1,237 @@
-"""Inside a Kafka cluster: its brokers, each by its own address, its topics, and a record there and back."""
+"""Inside a Kafka cluster: its brokers, each by its own address, its topics, and a record there and back.
+
+All endpoints of the tunnel are asked; what follows goes by the first that names the cluster. Nobody logs in: where the
+brokers want a login (SASL), clients do that through the tunnel, and there is nothing more to see here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import trio
+
 from mtlskit.config.values import Endpoint
 from mtlskit.doctor.case import Case, Identified
-from mtlskit.doctor.finding import Finding
+from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
+from mtlskit.doctor.kafka_entrance import Entrance, enter
+from mtlskit.doctor.kafka_listeners import plan_listeners
+from mtlskit.doctor.kafka_members import MOST_VISITED, Visited, told_id, visit_all
+from mtlskit.doctor.kafka_session import Door
+from mtlskit.doctor.kafka_writing import write_and_read
+from mtlskit.errors import Code, UpstreamRefusedUs, UpstreamUnreachable
+from mtlskit.telemetry.logs import printable
+from mtlskit.wire.kafka.cluster import Cluster, Topic, release_of
+from mtlskit.wire.kafka.tables import FETCH, METADATA, PRODUCE
 
 __all__ = ["look_inside_kafka"]
+
+_NAMES_SHOWN: Final = 3
+"""Of topics, in a sentence."""
+_NAMES_TOLD: Final = 50
+"""Of topics and groups, in the facts."""
+_LONGEST_NAME: Final = 249
+
+_LOGIN: Final = "the brokers want a login (SASL)"
 
 
 async def look_inside_kafka(
     case: Case, endpoints: tuple[Endpoint, ...], identified: Identified, prefix: str
 ) -> tuple[Finding, ...]:
     """Layer KAFKA. `endpoints` are those that took our certificate; `prefix` is the add-on's, if it has one."""
-    raise NotImplementedError
+    if identified.snapshot is None:
+        return (skipped(Layer.KAFKA, "kafka.cluster", "identity"),)
+    door = Door(case, identified.snapshot)
+    entrances = await _enter_all(door, endpoints)
+    findings = [_entrance_finding(entrance) for entrance in entrances]
+    first = next((entrance for entrance in entrances if entrance.cluster is not None), None)
+    if first is None or first.cluster is None:
+        return (*findings, *_nothing_more(case, entrances))
+    cluster = first.cluster
+    findings += [*_cluster_findings(entrances, cluster), *plan_listeners(case, cluster)]
+    visits, written = await _look_around(door, first, cluster, endpoints, prefix)
+    findings += [each.finding for each in visits]
+    if (rest := len(cluster.members) - len(visits)) > 0:
+        because = f"{MOST_VISITED} at most are gone to"
+        findings.append(skipped(Layer.KAFKA, "kafka.broker", because, about=f"{rest} more brokers"))
+    findings += [*_topic_findings(first, cluster, prefix), _groups_finding(visits, prefix), *written]
+    return tuple(findings)
+
+
+async def _enter_all(door: Door, endpoints: Sequence[Endpoint]) -> tuple[Entrance, ...]:
+    found: dict[int, Entrance] = {}
+
+    async def one(place: int, endpoint: Endpoint) -> None:
+        found[place] = await enter(door, endpoint)
+
+    async with trio.open_nursery() as nursery:
+        for place, endpoint in enumerate(endpoints):
+            nursery.start_soon(one, place, endpoint)
+    return tuple(found[place] for place in range(len(endpoints)))
+
+
+async def _look_around(
+    door: Door, first: Entrance, cluster: Cluster, endpoints: Sequence[Endpoint], prefix: str
+) -> tuple[tuple[Visited, ...], tuple[Finding, ...]]:
+    """The brokers and the record, side by side: each takes its time where something is silent."""
+    visits: list[Visited] = []
+    written: list[Finding] = []
+
+    async def visit() -> None:
+        visits.extend(await visit_all(door, cluster, endpoints))
+
+    async def write() -> None:
+        if door.case.means.write_test is not None:
+            written.append(await write_and_read(door, first.endpoint, door.case.means.write_test, prefix))
+
+    tasks: tuple[Callable[[], Awaitable[None]], ...] = (visit, write)
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(task)
+    return tuple(visits), tuple(written)
+
+
+def _entrance_finding(entrance: Entrance) -> Finding:
+    about, versions = str(entrance.endpoint), entrance.versions
+    if entrance.error is not None:
+        return failed(Layer.KAFKA, "kafka.versions", entrance.error, about=about)
+    newest = {name: versions[key][1] for name, key in _SHOWN.items() if key in versions}
+    told = ", ".join(f"{name} up to {version}" for name, version in newest.items())
+    return passed(
+        Layer.KAFKA,
+        "kafka.versions",
+        f"{about} speaks like Kafka {release_of(versions)} ({len(versions)} kinds of requests; {told}) and answered in"
+        f" {entrance.seconds * 1000:.1f} ms",
+        about=about,
+        seconds=entrance.seconds,
+        release=release_of(versions),
+        newest=newest,
+    )
+
+
+_SHOWN: Final = {"Produce": PRODUCE, "Fetch": FETCH, "Metadata": METADATA}
+
+
+def _nothing_more(case: Case, entrances: Sequence[Entrance]) -> tuple[Finding, ...]:
+    """No endpoint has named its cluster."""
+    login = next((entrance for entrance in entrances if entrance.mechanisms), None)
+    because = "kafka.versions" if login is None else _LOGIN
+    seen = ""
+    if login is not None:
+        mechanisms = ", ".join(printable(name[:64]) for name in login.mechanisms[:8])
+        seen = f"not looked at: clients log in through the tunnel, with {mechanisms}"
+    found = [skipped(Layer.KAFKA, "kafka.cluster", because, seen=seen)]
+    if case.means.write_test is not None:
+        found.append(skipped(Layer.KAFKA, "kafka.write-test", because))
+    return tuple(found)
+
+
+def _cluster_findings(entrances: Sequence[Entrance], cluster: Cluster) -> list[Finding]:
+    check = "kafka.cluster"
+    ids: dict[str, list[str]] = {}
+    for entrance in entrances:
+        if entrance.cluster is not None:
+            ids.setdefault(entrance.cluster.cluster_id, []).append(str(entrance.endpoint))
+    if len(ids) > 1:
+        told = "; ".join(f"{told_id(id_)} at {', '.join(at)}" for id_, at in ids.items())
+        error = UpstreamUnreachable(
+            Code.KAFKA_OTHER_CLUSTER,
+            f"the tunnel's endpoints lead to {len(ids)} clusters: {told}",
+            "leave brokers of one cluster in `upstream`; give each cluster a tunnel of its own",
+        )
+        return [failed(Layer.KAFKA, check, error, clusters=[told_id(id_) for id_ in ids])]
+    facts: dict[str, Any] = {
+        "cluster": told_id(cluster.cluster_id),
+        "brokers": len(cluster.members),
+        "controller": cluster.controller,
+    }
+    if not cluster.members:
+        error = UpstreamUnreachable(
+            Code.KAFKA_BROKER_UNREACHABLE,
+            f"the cluster {told_id(cluster.cluster_id)} names no broker that clients could go to",
+            "look at listeners and advertised.listeners of the brokers, and whether they have registered",
+        )
+        return [failed(Layer.KAFKA, check, error, **facts)]
+    if cluster.controller < 0:
+        error = UpstreamUnreachable(
+            Code.KAFKA_NO_LEADER,
+            f"the cluster {told_id(cluster.cluster_id)} has no controller now",
+            "look at the controllers' logs: until there is one, no leader is elected and no topic made",
+        )
+        return [warned(Layer.KAFKA, check, error, **facts)]
+    count = len(cluster.members)
+    seen = f"cluster {told_id(cluster.cluster_id)} with {count} broker{'' if count == 1 else 's'}"
+    return [passed(Layer.KAFKA, check, f"{seen}; broker {cluster.controller} speaks for the controller", **facts)]
+
+
+def _topic_findings(entrance: Entrance, cluster: Cluster, prefix: str) -> list[Finding]:
+    if not entrance.whole:
+        return [skipped(Layer.KAFKA, "kafka.topics", "the list of topics is above 16 MiB")]
+    return [_visible(cluster, prefix), *_partitions(cluster)]
+
+
+def _visible(cluster: Cluster, prefix: str) -> Finding:
+    names = sorted(topic.name for topic in cluster.topics if not topic.internal and not topic.error)
+    begun = sum(name.startswith(prefix) for name in names) if prefix else None
+    facts: dict[str, Any] = {"count": len(names), "names": _told(names), "prefix": prefix or None, "with_prefix": begun}
+    if not names:
+        return passed(Layer.KAFKA, "kafka.topics", "no topic is visible to this identity yet", **facts)
+    with_prefix = f", {begun} of them with the prefix {printable(prefix)}" if prefix else ""
+    shown = ", ".join(_told(names)[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
+    return passed(
+        Layer.KAFKA,
+        "kafka.topics",
+        f"{len(names)} topic{'' if len(names) == 1 else 's'} visible to this identity{with_prefix}: {shown}",
+        **facts,
+    )
+
+
+def _partitions(cluster: Cluster) -> list[Finding]:
+    check = "kafka.partitions"
+    count = sum(topic.partitions for topic in cluster.topics)
+    if not count:
+        return []
+    leaderless = [topic for topic in cluster.topics if topic.leaderless]
+    facts: dict[str, Any] = {
+        "count": count,
+        "leaderless": sum(len(topic.leaderless) for topic in leaderless),
+        "under_replicated": sum(topic.under_replicated for topic in cluster.topics),
+    }
+    if leaderless:
+        error = UpstreamRefusedUs(
+            Code.KAFKA_NO_LEADER,
+            f"{facts['leaderless']} of {count} partitions have no leader: {_named_partitions(leaderless)}",
+            "bring back the brokers that hold their replicas: until then nobody can write to them or read them",
+        )
+        return [failed(Layer.KAFKA, check, error, **facts)]
+    behind = facts["under_replicated"]
+    more = f", {behind} of them with fewer replicas in sync than they should have" if behind else ""
+    return [passed(Layer.KAFKA, check, f"all {count} partitions have a leader{more}", **facts)]
+
+
+def _named_partitions(topics: Sequence[Topic]) -> str:
+    named = [
+        f"{printable(topic.name[:_LONGEST_NAME])}-{number}"
+        for topic in topics[:_NAMES_SHOWN]
+        for number in topic.leaderless[:_NAMES_SHOWN]
+    ]
+    rest = sum(len(topic.leaderless) for topic in topics) - len(named)
+    return ", ".join(named) + (f", and {rest} more" if rest else "")
+
+
+def _groups_finding(visits: Sequence[Visited], prefix: str) -> Finding:
+    check = "kafka.groups"
+    asked = [each for each in visits if each.groups is not None and not each.groups_error]
+    if not asked:
+        refused = any(each.groups_error for each in visits)
+        return skipped(Layer.KAFKA, check, "no right to list them" if refused else "no broker has named any")
+    names = sorted({name for each in asked for name in each.groups or ()})
+    begun = sum(name.startswith(prefix) for name in names) if prefix else None
+    count = len(names)
+    seen = f"{count} group{'' if count == 1 else 's'} visible to this identity" if count else "no group is visible yet"
+    of = "" if len(asked) == len(visits) else f" (of {len(asked)} of {len(visits)} brokers)"
+    return passed(Layer.KAFKA, check, seen + of, count=count, names=_told(names), with_prefix=begun)
+
+
+def _told(names: Sequence[str]) -> list[str]:
+    return [printable(name[:_LONGEST_NAME]) for name in names[:_NAMES_TOLD]]
