@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from mtlskit.doctor.case import Case, Identified
-from mtlskit.doctor.finding import Finding
+from mtlskit.doctor.finding import Finding, Layer, skipped
+from mtlskit.doctor.local_side.door import at_the_door, unusable_folder, without_proxy
+from mtlskit.doctor.local_side.insisting import insists
+from mtlskit.doctor.local_side.proxies import Found, find_proxies
+from mtlskit.doctor.local_side.proxy import about_proxy, tunnel_failed
 
 __all__ = ["look_at_local_side"]
 
 
 async def look_at_local_side(case: Case, identified: Identified) -> tuple[Finding, ...]:
     """Layer LOCAL. Only called for a tunnel of a file."""
-    raise NotImplementedError
+    found = await find_proxies(case)
+    findings = [unusable_folder(found), *await _of_tunnel(case, identified, found), insists(case)]
+    return tuple(finding for finding in findings if finding is not None)
+
+
+async def _of_tunnel(case: Case, identified: Identified, found: Found) -> tuple[Finding, ...]:
+    served = found.served
+    if served is None:
+        return await without_proxy(case, found)
+    about = tuple(about_proxy(case, identified, served))
+    if tunnel_failed(served):
+        return *about, skipped(Layer.LOCAL, "local.client", "local.tunnel")
+    return *about, await at_the_door(case, served)

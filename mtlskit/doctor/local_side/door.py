@@ -1,0 +1,276 @@
+"""The tunnel's address: a proxy of ours is behind it, or somebody else, or nobody; and how a plain client fares."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from mtlskit.config.values import ListenAddress, UnixAddress
+from mtlskit.control.client import Running, status_of
+from mtlskit.doctor.case import Case
+from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
+from mtlskit.doctor.local_side.commands import start_command
+from mtlskit.doctor.local_side.knocking import Outcome, is_http, knock, reachable, where
+from mtlskit.doctor.local_side.proxies import Found, Served
+from mtlskit.doctor.local_side.proxy import is_stopped
+from mtlskit.errors import Code, ControlError, DoctorError
+from mtlskit.net.socktables import listening_program
+from mtlskit.pki.certificates import bounded_text
+
+__all__ = ["at_the_door", "unusable_folder", "without_proxy"]
+
+_UCRED: Final = struct.Struct("=iII")  # struct ucred: pid, uid, gid
+_DOOR: Final = "MTLS-DOOR-"
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """Who has the address. `program` is for people, and empty where the kernel does not say."""
+
+    program: str = ""
+    pid: int | None = None
+
+
+async def at_the_door(case: Case, served: Served) -> Finding:
+    """A plain client at the door of a proxy that is known to serve the tunnel."""
+    if not served.addresses:
+        return skipped(Layer.LOCAL, "local.client", "the proxy does not say where it listens")
+    address = where(served.addresses[0])
+    began = trio.current_time()
+    outcome = await knock(case.kind, address, _user(case), case.means.step)
+    seconds = trio.current_time() - began
+    if outcome.ended:
+        outcome = await _explained(case, served, outcome)
+    if outcome.passed:
+        seen = f"a plain client gets through at {address}: {bounded_text(outcome.seen)}"
+        return passed(Layer.LOCAL, "local.client", seen, about=str(address), seconds=seconds, **_mode(address))
+    return failed(Layer.LOCAL, "local.client", _failure(served, address, outcome), about=str(address), seconds=seconds)
+
+
+def _failure(served: Served, address: ListenAddress, outcome: Outcome) -> DoctorError:
+    """What a client that does not get through means, where the proxy is known."""
+    seen, hint = bounded_text(outcome.seen), "" if outcome.refusal is None else bounded_text(outcome.refusal.hint)
+    if outcome.code is not None and outcome.code.startswith(_DOOR):
+        return DoctorError(
+            Code.LOCAL_DOOR_CLOSED, f"the proxy turns user {_me()} of this host away: {seen} [{outcome.code}]", hint
+        )
+    if outcome.code is not None:
+        return DoctorError(outcome.code, f"the proxy tells a plain client at {address}: {seen}", hint)
+    if not outcome.connected:
+        return DoctorError(
+            Code.LOCAL_NOT_RUNNING,
+            f"process {served.pid} says that it listens there, and {seen}",
+            "something has removed its socket or holds it up: restart the proxy",
+        )
+    return DoctorError(
+        Code.LOCAL_SILENT,
+        f"process {served.pid} takes the connection, and {seen}",
+        "its log says what it waits for; the findings about the upstream may say it, too",
+    )
+
+
+async def _explained(case: Case, served: Served, outcome: Outcome) -> Outcome:
+    """Kafka and tcp have no words for a refusal: the proxy's last failure, or who may use the door, says why."""
+    proxy = Running(served.pid, served.socket)
+    try:
+        status: dict[str, Any] = await status_of(proxy, deadline=case.means.step)
+    except ControlError:
+        status = {}
+    tunnels = [each for each in status.get("tunnels", ()) if each.get("name") == served.tunnel.get("name")]
+    last = (tunnels[0].get("upstream_error") if tunnels else None) or {}
+    if last.get("code") in set(Code) and _recent(last.get("at"), case.means.step):
+        return Outcome(str(last.get("reason")), code=Code(last["code"]))
+    if case.tunnel.allow_users and not {_me(), str(getattr(os, "getuid", int)())} & set(case.tunnel.allow_users):
+        return Outcome("it is not in allow_users", code=Code.DOOR_USER)
+    return outcome
+
+
+def _recent(text: object, step: float) -> bool:
+    try:
+        return datetime.now(UTC) - datetime.fromisoformat(str(text)) <= timedelta(seconds=step + 2)
+    except (ValueError, TypeError):
+        return False
+
+
+def _mode(address: ListenAddress) -> dict[str, Any]:
+    """Who may use a unix socket: a proxy makes it 0600, and only its owner changes that."""
+    if not isinstance(address, UnixAddress):
+        return {}
+    try:
+        return {"mode": f"{stat.S_IMODE(address.path.lstat().st_mode):04o}"}
+    except OSError:
+        return {}
+
+
+def _user(case: Case) -> str:
+    name = case.means.environ.get("PGUSER", "")
+    return name if name and "\0" not in name else "mtlskit"
+
+
+def _me() -> str:
+    """This user, by name where there is one."""
+    try:
+        import pwd  # Unix only
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError):
+        return str(getattr(os, "getuid", int)())
+
+
+# No proxy of the folder serves it.
+
+
+async def without_proxy(case: Case, found: Found) -> tuple[Finding, ...]:
+    """Who is there instead."""
+    address = where(case.tunnel.listen)
+    if getattr(address, "port", None) == 0:  # nobody could know where to knock
+        return (_not_running(case, found, "it has no port of its own"),)
+    problem = await reachable(address, case.means.step)
+    if problem is not None:
+        return (_nobody(case, found, address, problem),)
+    holder = await trio.to_thread.run_sync(partial(_holder, address), abandon_on_cancel=True)
+    if found.stranger is not None:
+        return (_other_proxy(address, found.stranger),)
+    for each in found.silent:
+        if holder.pid in (None, each.proxy.pid):
+            return (_mute(address, each.proxy.pid, case.means.step),)
+    return await _stranger(case, found, address, holder)
+
+
+def _holder(address: ListenAddress) -> _Holder:
+    """By the kernel: the peer of a unix socket is whoever called listen(2) (unix(7)); of TCP, its tables."""
+    if isinstance(address, UnixAddress):
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(1)
+                probe.connect(os.fspath(address.path))
+                pid = int(_UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0])
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+        except (OSError, AttributeError):
+            return _Holder()
+        return _Holder(f"{name} (pid {pid})", pid)
+    program = listening_program(address.port)
+    pid_text = program.rpartition("(pid ")[2].rstrip(")")
+    return _Holder(program, int(pid_text) if pid_text.isdigit() else None)
+
+
+def _not_running(case: Case, found: Found, why: str) -> Finding:
+    pid = None if found.of_file is None else found.of_file.get("pid")
+    if pid is not None:
+        sentence = f"process {pid} runs with {case.config.source}, and does not have tunnel {case.name}"
+        hint = "it was added after the start, or left out: restart it"
+        commands: tuple[str, ...] = (f"kill {pid}", start_command(case))
+    else:
+        sentence = f"no proxy runs with tunnel {case.name}: {why}, and no control socket in {found.folder} is its"
+        hint, commands = "start it", (start_command(case),)
+    error = DoctorError(Code.LOCAL_NOT_RUNNING, sentence, hint)
+    return failed(Layer.LOCAL, "local.proxy", error, about=str(case.tunnel.listen), commands=commands)
+
+
+def _nobody(case: Case, found: Found, address: ListenAddress, problem: Outcome) -> Finding:
+    """Nothing takes connections."""
+    if isinstance(address, UnixAddress):
+        if problem.errno in (errno.EPERM, errno.EACCES):
+            error = DoctorError(
+                Code.LOCAL_DOOR_CLOSED,
+                f"{address} is not open to user {_me()}",
+                "ask as the user who runs the proxy; the socket's mode and folder say who may use it",
+            )
+            return failed(Layer.LOCAL, "local.client", error, about=str(address), commands=(f"ls -l {address.path}",))
+        try:
+            mode = address.path.lstat().st_mode
+        except OSError:
+            return _not_running(case, found, f"there is no socket {address.path}")
+        if not stat.S_ISSOCK(mode):
+            return _taken(case, address, f"{address.path} is no socket", "move that file away, or choose another path")
+        return _not_running(case, found, f"the socket {address.path} was left behind by a process that has ended")
+    return _not_running(case, found, f"nothing listens on {address}")
+
+
+def _taken(case: Case, address: ListenAddress, seen: str, hint: str = "") -> Finding:
+    error = DoctorError(
+        Code.LOCAL_PORT_TAKEN,
+        f"{seen}: clients of tunnel {case.name} reach that and not the proxy",
+        hint or "stop it, or give the tunnel another `listen`",
+    )
+    commands = ("ss -lxp",) if isinstance(address, UnixAddress) else (f"ss -ltnp 'sport = :{address.port}'",)
+    return failed(Layer.LOCAL, "local.proxy", error, about=str(address), commands=commands)
+
+
+def _other_proxy(address: ListenAddress, other: Served) -> Finding:
+    of = bounded_text(str(other.status.get("config") or "flags"))
+    error = DoctorError(
+        Code.LOCAL_PORT_TAKEN,
+        f"another proxy (process {other.pid}, from {of}) has {address}, for its tunnel"
+        f" {bounded_text(str(other.tunnel.get('name')))}, which leads elsewhere",
+        "stop it, or give one of the tunnels another `listen`",
+    )
+    return failed(Layer.LOCAL, "local.proxy", error, about=str(address), commands=("mtlskit status",))
+
+
+def _mute(address: ListenAddress, pid: int, step: float) -> Finding:
+    stopped = is_stopped(pid)
+    what = "was stopped (SIGSTOP)" if stopped else f"has not answered on its control socket within {step:g} s"
+    error = DoctorError(
+        Code.LOCAL_SILENT,
+        f"the proxy at {address} (process {pid}) {what}",
+        "let it go on" if stopped else "its log says what it waits for; a disk that does not answer, for example",
+    )
+    commands = (f"kill -CONT {pid}",) if stopped else (f"ps -o pid,stat,wchan,args -p {pid}",)
+    return failed(Layer.LOCAL, "local.proxy", error, about=str(address), commands=commands, pid=pid)
+
+
+async def _stranger(case: Case, found: Found, address: ListenAddress, holder: _Holder) -> tuple[Finding, ...]:
+    """Something listens, and it has no control socket here: a proxy of another user, or another program."""
+    outcome = await knock(case.kind, address, _user(case), case.means.step)
+    who = f"{bounded_text(holder.program)} " if holder.program else "something "
+    if outcome.tls:
+        return (_taken(case, address, f"{who}listens on {address}, a Postgres that offers TLS itself"),)
+    if outcome.passed and holder.program.startswith("postgres "):
+        return (_taken(case, address, f"{who}listens on {address}"),)
+    if outcome.passed or outcome.code is not None:
+        return _of_another_user(found, address, outcome, holder)
+    if outcome.odd.startswith(b"HTTP/") or await is_http(address, case.means.step / 2):
+        return (_taken(case, address, f"{who}listens on {address}, a web server"),)
+    if outcome.odd:
+        return (_taken(case, address, f"{who}listens on {address}, and {bounded_text(outcome.seen)}"),)
+    error = DoctorError(
+        Code.LOCAL_SILENT,
+        f"{who}listens on {address}, and {bounded_text(outcome.seen)}",
+        "see what it is; if it is no proxy of yours, stop it, or give the tunnel another `listen`",
+    )
+    return (failed(Layer.LOCAL, "local.proxy", error, about=str(address), commands=("mtlskit status",)),)
+
+
+def _of_another_user(found: Found, address: ListenAddress, outcome: Outcome, holder: _Holder) -> tuple[Finding, ...]:
+    """It behaves as a proxy does. What it serves cannot be asked."""
+    proxy = skipped(
+        Layer.LOCAL,
+        "local.proxy",
+        "no control socket of its",
+        about=str(address),
+        seen=f"{bounded_text(holder.program) or 'something'} listens on {address} as a proxy does, with no control"
+        f" socket in {found.folder}: ask as the user who runs it, or name its folder with MTLSKIT_CONTROL",
+    )
+    if outcome.passed:
+        seen = f"a plain client gets through at {address}: {bounded_text(outcome.seen)}"
+        return proxy, passed(Layer.LOCAL, "local.client", seen, about=str(address))
+    nobody = Served(holder.pid or 0, Path(), {}, {})
+    return proxy, failed(Layer.LOCAL, "local.client", _failure(nobody, address, outcome), about=str(address))
+
+
+def unusable_folder(found: Found) -> Finding | None:
+    """The control sockets cannot be looked at."""
+    if found.problem is None:
+        return None
+    return warned(Layer.LOCAL, "local.control", found.problem, about=str(found.folder))

@@ -1,0 +1,148 @@
+"""The running proxies, and which of them serves the tunnel that is examined.
+
+They are asked by their control sockets, as `mtlskit status` asks them: in the folder of `$MTLSKIT_CONTROL`, of
+`control` in the file, or the user's own. A proxy of another user keeps its socket elsewhere, so that none is found here
+does not mean that none is there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from mtlskit.config.paths import parse_path
+from mtlskit.config.values import ListenAddress, TcpAddress, UnixAddress
+from mtlskit.control.client import Asked, Running, ask_each, running, status_of
+from mtlskit.control.places import VARIABLE, Place, check_folder, control_place
+from mtlskit.doctor.case import Case
+from mtlskit.errors import ConfigError, ControlError, MtlskitError
+
+__all__ = ["Found", "Served", "find_proxies", "place_of"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A proxy that serves the tunnel: what it says of itself, and of the tunnel."""
+
+    pid: int
+    socket: Path
+    status: Mapping[str, Any]
+    tunnel: Mapping[str, Any]
+    other_file: bool = False
+    """It was started from another file, or from flags, and leads to the same place."""
+
+    @property
+    def addresses(self) -> tuple[ListenAddress, ...]:
+        """Where it listens, in truth: port 0 has become a port."""
+        return tuple(filter(None, (_address(each) for each in _list(self.tunnel.get("addresses")))))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Which proxies there are."""
+
+    folder: Path
+    served: Served | None = None
+    stranger: Served | None = None
+    """A proxy that has the tunnel's address and leads elsewhere."""
+    of_file: Mapping[str, Any] | None = None
+    """The status of a proxy that was started from this file, and does not have this tunnel."""
+    silent: tuple[Asked, ...] = ()
+    """Those that did not answer."""
+    problem: MtlskitError | None = None
+
+
+def place_of(case: Case) -> Place:
+    """The folder of control sockets, as every command finds it. Raises ConfigError."""
+    environ = case.means.environ
+    text = environ.get(VARIABLE)
+    named = parse_path(text, base=Path(), environ=environ) if text else case.config.control
+    return control_place(named, environ)
+
+
+async def find_proxies(case: Case) -> Found:
+    """Ask every proxy of the folder. Never raises; takes two steps at most."""
+    try:
+        place = place_of(case)
+    except ConfigError as exc:
+        return Found(Path(), problem=exc)
+    try:
+        check_folder(place)
+        proxies: list[Running] = []
+        with trio.move_on_after(case.means.step):
+            proxies = await running(place.folder)
+        asked = await ask_each(proxies, partial(status_of, deadline=case.means.step))
+    except (ConfigError, ControlError) as exc:
+        return Found(place.folder, problem=exc)
+    return _sorted_out(case, place.folder, asked)
+
+
+def _sorted_out(case: Case, folder: Path, asked: Sequence[Asked]) -> Found:
+    answers = [each for each in asked if each.answer is not None]
+    silent = tuple(each for each in asked if each.answer is None)
+    ours = [each for each in answers if _same_file(case, (each.answer or {}).get("config"))]
+    for each in ours:
+        tunnel = _named(each.answer or {}, case.name)
+        if tunnel is not None:
+            return Found(folder, Served(each.proxy.pid, each.proxy.path, each.answer or {}, tunnel), silent=silent)
+    for each in answers:
+        for tunnel in _list((each.answer or {}).get("tunnels")):
+            if _listens(case, tunnel):
+                served = Served(each.proxy.pid, each.proxy.path, each.answer or {}, tunnel, other_file=each not in ours)
+                alike = _leads_alike(case, tunnel)
+                return Found(folder, served if alike else None, None if alike else served, silent=silent)
+    return Found(folder, of_file=ours[0].answer if ours else None, silent=silent)
+
+
+def _named(status: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    return next((each for each in _list(status.get("tunnels")) if each.get("name") == name), None)
+
+
+def _same_file(case: Case, config: object) -> bool:
+    source = case.config.source
+    return source is not None and isinstance(config, str) and os.path.realpath(config) == os.path.realpath(source)
+
+
+def _listens(case: Case, tunnel: Mapping[str, Any]) -> bool:
+    """Whether it has the address that the case's tunnel should have."""
+    wanted = case.tunnel.listen
+    return any(_covers(wanted, _address(each)) for each in _list(tunnel.get("addresses")))
+
+
+def _covers(wanted: ListenAddress, there: ListenAddress | None) -> bool:
+    if isinstance(wanted, UnixAddress) or isinstance(there, UnixAddress):
+        return wanted == there
+    if there is None or wanted.port == 0 or wanted.port != there.port:
+        return False
+    anywhere = ("0.0.0.0", "::", "localhost")
+    return wanted.host == there.host or wanted.host in anywhere or there.host in anywhere
+
+
+def _leads_alike(case: Case, tunnel: Mapping[str, Any]) -> bool:
+    """Whether clients of that tunnel get where this one's should."""
+    if tunnel.get("kind") != case.kind.value:
+        return False
+    addon = tunnel.get("addon")
+    if case.tunnel.addon is not None:
+        return isinstance(addon, Mapping) and addon.get("name") == case.tunnel.addon
+    return set(_list(tunnel.get("upstream"))) == {str(each) for each in case.tunnel.upstream}
+
+
+def _address(facts: object) -> ListenAddress | None:
+    """From the status of a proxy, which may be of another version."""
+    if not isinstance(facts, Mapping):
+        return None
+    host, port, path = facts.get("host"), facts.get("port"), facts.get("path")
+    if isinstance(path, str):
+        return UnixAddress(Path(path))
+    return TcpAddress(host, port) if isinstance(host, str) and isinstance(port, int) else None
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
