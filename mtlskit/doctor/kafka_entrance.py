@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
 import trio
@@ -20,15 +18,13 @@ __all__ = ["Entrance", "enter"]
 _ELECTION: Final = 1.0
 """Seconds after which it is asked again where something has no leader: elections take less, as a rule."""
 
-_NONE_YET: Final[Mapping[int, tuple[int, int]]] = MappingProxyType({})
-
 
 @dataclass(frozen=True)
 class Entrance:
     """One endpoint. Either there is a `cluster`, or an `error`, or it wants a login."""
 
     endpoint: Endpoint
-    versions: Versions = field(default=_NONE_YET)
+    versions: Versions = field(default_factory=dict)
     seconds: float = 0.0
     """For the first question and its answer."""
     cluster: Cluster | None = None
@@ -41,7 +37,8 @@ class Entrance:
 
 async def enter(door: Door, endpoint: Endpoint) -> Entrance:
     """Ask one endpoint. Never raises for what is found there."""
-    versions, seconds = _NONE_YET, 0.0
+    versions: Versions = {}
+    seconds = 0.0
     try:
         async with door.open(endpoint) as talk:
             versions, seconds = await talk.versions()
