@@ -45,6 +45,7 @@ __all__ = [
     "ends_soon",
     "find_leaf",
     "leaf_remarks",
+    "weak_signature",
 ]
 
 MAX_ANCHORS = 1000
@@ -316,8 +317,17 @@ def leaf_remarks(
             f"{name} names no clientAuth, only anyExtendedKeyUsage; servers that use OpenSSL refuse it",
             _FOR_CLIENTS,
         )
-    if digest := _WEAK_SIGNATURES.get(leaf.signature_algorithm_oid):
-        yield IdentityError(Code.SIGNATURE_WEAK, f"{name} is signed with {digest}; servers may refuse it", _STRONGER)
+    if remark := weak_signature(leaf, source=source):
+        yield remark
+
+
+def weak_signature(certificate: x509.Certificate, *, source: str) -> IdentityError | None:
+    """A remark where the signature's digest is one that can be forged."""
+    digest = _WEAK_SIGNATURES.get(certificate.signature_algorithm_oid)
+    if digest is None:
+        return None
+    sentence = f"{source}: {subject_text(certificate)} is signed with {digest}; servers may refuse it"
+    return IdentityError(Code.SIGNATURE_WEAK, sentence, _STRONGER)
 
 
 def chain_remarks(chain: Sequence[x509.Certificate], *, now: datetime, source: str) -> Iterator[IdentityError]:

@@ -1,0 +1,93 @@
+"""Whether the client's certificate file lacks the certificate of an intermediate CA.
+
+The file alone does not show it: its last certificate may have been issued by a root, which every server has for itself.
+Three things prove that it was not: the issuer's own certificate, if it lies beside the file or among the trust anchors;
+and an authority key identifier that names the issuer's issuer (RFC 5280, section 4.2.1.1), which for a root would be
+the root itself.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from cryptography import x509
+
+from mtlskit.errors import Code, IdentityError
+from mtlskit.net.files import read_public
+from mtlskit.pki.certificates import bounded_text, extension, is_issued_by, issuer_text, load_certificates, subject_text
+from mtlskit.pki.chains import is_self_signed
+
+__all__ = ["Missing", "missing_intermediate"]
+
+_SUFFIXES = frozenset({".crt", ".pem", ".cer"})
+_MOST_NEIGHBOURS = 40
+"""Files that are looked into. A folder with more is nobody's folder of one identity."""
+_MOST_ENTRIES = 1000
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is not in the file, and how to get it there."""
+
+    error: IdentityError
+    commands: tuple[str, ...]
+    issuer: str
+
+
+def missing_intermediate(
+    chain: Sequence[x509.Certificate], path: Path, told: Path, anchors: tuple[Path, Sequence[x509.Certificate]] | None
+) -> Missing | None:
+    """Of the chain in `path` (called `told`). `anchors` are those of the server's CA file. Blocks on the disk."""
+    last = next((each for each in chain if not any(is_issued_by(each, other) for other in chain)), None)
+    if last is None:
+        return None
+    issuer = issuer_text(last)
+    sentence = f"{told}: the certificate of the intermediate CA {issuer} is missing, which issued {subject_text(last)}"
+    why = "servers that know the root alone refuse such a certificate: append the intermediate's to the file"
+    found = _found(last, path, anchors)
+    if found is not None:
+        error = IdentityError(Code.CHAIN_INCOMPLETE, f"{sentence}; it lies in {found}", why)
+        return Missing(error, (f"cat {shlex.quote(str(found))} >> {shlex.quote(str(told))}",), issuer)
+    if above := _named_above(last):
+        error = IdentityError(Code.CHAIN_INCOMPLETE, f"{sentence} (its own issuer is {above})", f"{why}; its CA has it")
+        return Missing(error, (), issuer)
+    return None
+
+
+def _found(last: x509.Certificate, path: Path, anchors: tuple[Path, Sequence[x509.Certificate]] | None) -> Path | None:
+    """The file with the issuer of `last`, which is no root."""
+    places = [] if anchors is None else [anchors]
+    found = None
+    for place, certificates in (*places, *_neighbours(path)):
+        for certificate in certificates:
+            if not is_issued_by(last, certificate):
+                continue
+            if is_self_signed(certificate):
+                return None  # a root; another form of it that is cross-signed is nothing that servers lack
+            found = found or place
+    return found
+
+
+def _neighbours(path: Path) -> Iterator[tuple[Path, Sequence[x509.Certificate]]]:
+    try:
+        entries = sorted(islice(path.parent.iterdir(), _MOST_ENTRIES))
+    except (OSError, ValueError):
+        return
+    candidates = [each for each in entries if each.suffix.lower() in _SUFFIXES and each.name != path.name]
+    for candidate in candidates[:_MOST_NEIGHBOURS]:
+        with suppress(IdentityError):
+            yield candidate, load_certificates(read_public(candidate, "certificate"), source=str(candidate))
+
+
+def _named_above(last: x509.Certificate) -> str | None:
+    with suppress(IdentityError):
+        identifier = extension(last, x509.AuthorityKeyIdentifier, source="")
+        for name in (identifier.authority_cert_issuer or ()) if identifier is not None else ():
+            if isinstance(name, x509.DirectoryName) and name.value != last.issuer:
+                return bounded_text(name.value.rfc4514_string())
+    return None
