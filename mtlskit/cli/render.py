@@ -33,6 +33,7 @@ __all__ = [
     "line",
     "painted",
     "print_json",
+    "print_json_line",
     "reported",
     "warn",
 ]
@@ -41,16 +42,18 @@ _RED = "\x1b[31m"
 _GREEN = "\x1b[32m"
 _YELLOW = "\x1b[33m"
 _DIM = "\x1b[2m"
+_BOLD = "\x1b[1m"
 _PLAIN = "\x1b[0m"
 
 
 class Colour(StrEnum):
-    """A colour of a result on a terminal."""
+    """A colour, or a weight, of a result on a terminal."""
 
     RED = _RED
     GREEN = _GREEN
     YELLOW = _YELLOW
     DIM = _DIM
+    BOLD = _BOLD
 
 
 INTERRUPTED = 130
@@ -116,6 +119,11 @@ def line(text: str = "") -> None:
 def print_json(value: Any) -> None:
     """A command's result for scripts."""
     line(json.dumps(value, indent=2))
+
+
+def print_json_line(value: Any) -> None:
+    """One of many results for scripts, on a line of its own."""
+    line(json.dumps(value))
 
 
 def fail(error: MtlskitError, *, as_json: bool = False) -> None:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["GAP", "Cell", "Column", "table"]
+__all__ = ["GAP", "Cell", "Column", "cells", "table"]
 
 GAP = 2
 """Blanks between two columns."""
@@ -36,7 +36,7 @@ class Cell:
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, width: int | None) -> Iterator[str]:
     """The lines of a table with its titles; `width` in cells of the terminal, None: as wide as it takes."""
     widths = [
-        max([_cells(column.title), *(_cells(row[number].text) for row in rows)])
+        max([cells(column.title), *(cells(row[number].text) for row in rows)])
         for number, column in enumerate(columns)
     ]
     shown = list(range(len(columns)))
@@ -75,23 +75,23 @@ def _taken(widths: Sequence[int], shown: Sequence[int]) -> int:
 
 def _padded(cell: Cell, width: int, right: bool) -> str:
     text = _cut(cell.text, width)
-    blanks = " " * (width - _cells(text))
+    blanks = " " * (width - cells(text))
     coloured = f"{cell.colour}{text}\x1b[0m" if cell.colour and text else text
     return blanks + coloured if right else coloured + blanks
 
 
 def _cut(text: str, width: int) -> str:
-    if _cells(text) <= width:
+    if cells(text) <= width:
         return text
     kept = ""
     for character in text:
-        if _cells(kept + character) > width - 1:
+        if cells(kept + character) > width - 1:
             break
         kept += character
     return f"{kept}…"
 
 
-def _cells(text: str) -> int:
+def cells(text: str) -> int:
     """How many cells of a terminal `text` takes: two for each wide letter of East Asia, none for a combining mark."""
     if text.isascii():
         return len(text)

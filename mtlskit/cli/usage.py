@@ -47,6 +47,8 @@ class Group(TyperGroup):
     """A command that has commands."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if " ".join(args[:2]) in self.commands:  # a command of two words beside one of its first: `doctor explain`
+            args = [" ".join(args[:2]), *args[2:]]
         name = args[0]
         if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
             near = get_close_matches(name, self.commands, n=1)
