@@ -27,6 +27,11 @@ IN_ONE = 20
 ABORT_EVERY = 4
 """Every fourth transaction is aborted, and what it had read is read again."""
 
+LOOKS_AGAIN = {"connections.max.idle.ms": "5000"}
+"""So that librdkafka asks for the group's coordinator again. Where that stopped and metadata no longer names it, the
+next send_offsets_to_transaction waits, whatever its timeout, until any connection of the producer comes or goes
+(librdkafka #5511 and #5456, since 2.10): without this up to ten minutes, with no request on its way meanwhile."""
+
 
 class Transformer:
     """Reads one topic and writes another, a transaction for some records."""
@@ -34,7 +39,7 @@ class Transformer:
     def __init__(self, door: Door, source: str, target: str) -> None:
         self.name = f"{target}-transactions"
         self._target = target
-        self._producer = Producer({**door.librdkafka(), "transactional.id": self.name})
+        self._producer = Producer({**door.librdkafka(), "transactional.id": self.name, **LOOKS_AGAIN})
         group = {"group.id": f"{target}-group", "auto.offset.reset": "earliest", "enable.auto.commit": "false"}
         self._consumer = Consumer({**door.librdkafka(), **group, "isolation.level": "read_committed"})
         self._consumer.subscribe([source])
@@ -133,7 +138,7 @@ def new_topic(cluster: KafkaCluster, name: str) -> str:
 def test_each_record_is_transformed_once(
     each_kafka: KafkaCluster, make_kafka_tunnel: MakeKafkaTunnel, times: int
 ) -> None:
-    """With ``--long`` the coordinator stops in the middle; now and then it takes minutes until all is well again."""
+    """The coordinator stops in the middle: of the older Kafka only, if not ``--long``, for a start takes seconds."""
     tunnel = make_kafka_tunnel(each_kafka)
     before = seen(each_kafka)
     source, target = new_topic(each_kafka, "inputs"), new_topic(each_kafka, "outputs")
@@ -145,7 +150,7 @@ def test_each_record_is_transformed_once(
         transformer.work(len(inputs) // 2)
         assert transformer.aborted > 0
         with ExitStack() as stack:
-            if times > 1:
+            if times > 1 or not each_kafka.build.at_least_4:
                 gone = coordinator_of(each_kafka, transformer.name)
                 each_kafka.stop_broker(gone)
                 stack.callback(each_kafka.start_broker, gone)
