@@ -134,11 +134,13 @@ def _register() -> None:
     groups: dict[str, typer.Typer] = {}
     for words, command, epilog, summary in _COMMANDS:
         group, _, name = words.rpartition(" ")
+        if group and group not in _GROUPS:  # a command of two words, beside one of its first: see usage.Group
+            group, name = "", words
         if group and group not in groups:
             groups[group] = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None, help=_GROUPS[group])
             app.add_typer(groups[group], name=group)
         parent = groups[group] if group else app
-        parent.command(name, cls=Command, epilog=epilog, short_help=summary)(command)
+        parent.command(name, cls=Command, epilog=epilog, short_help=summary, hidden=" " in name)(command)
 
 
 _register()
