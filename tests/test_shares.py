@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
         ("tests/services/test_kafka.py::test_d", KAFKA),
         ("tests/e2e/test_kafka_drivers.py::test_e[3.9]", KAFKA),
         ("tests/lifecycle/test_prove_kafka.py::test_h", KAFKA),
+        ("tests/doctor/test_faults_kafka.py::test_i[kafka-broker-down]", KAFKA),
         ("tests/wire/kafka/test_frames.py::test_f", "tests/wire/kafka/test_frames.py"),
         ("tests/issuers/test_heroku_kafka.py::test_g", "tests/issuers/test_heroku_kafka.py"),
     ],

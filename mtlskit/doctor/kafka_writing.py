@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import shlex
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +19,7 @@ import trio
 from mtlskit.config.values import Endpoint
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped
 from mtlskit.doctor.kafka_members import address_of
-from mtlskit.doctor.kafka_session import Door
+from mtlskit.doctor.kafka_session import Door, Talk
 from mtlskit.errors import Code, MtlskitError, UpstreamError, UpstreamRefusedUs
 from mtlskit.pki.certificates import subject_text
 from mtlskit.telemetry.logs import printable
@@ -138,7 +140,7 @@ class _Test:
 
     async def _attempt(self) -> _Written:
         partition, leader, endpoint = await self._find_leader()
-        async with self._door.open(endpoint) as talk:
+        async with self._open_leader(endpoint) as talk:
             versions, _ = await talk.versions()
             for key, version in ((PRODUCE, PRODUCE_VERSION), (FETCH, FETCH_VERSION)):
                 oldest, newest = versions.get(key, (0, -1))
@@ -162,6 +164,16 @@ class _Test:
                     "look whether the topic's retention removes records at once, and at the broker's log",
                 )
             return _Written(partition, produced.offset, leader, between - began, trio.current_time() - between)
+
+    @asynccontextmanager
+    async def _open_leader(self, endpoint: Endpoint) -> AsyncIterator[Talk]:
+        """That a broker cannot be reached is told once, of the broker."""
+        async with AsyncExitStack() as stack:
+            try:
+                talk = await stack.enter_async_context(self._door.open(endpoint))
+            except UpstreamError as exc:
+                raise _CannotTellError("kafka.broker") from exc
+            yield talk
 
     async def _find_leader(self) -> tuple[int, int, Endpoint]:
         """A partition that has a leader, the leader's node id, and where it is."""

@@ -15,7 +15,7 @@ from xdist.scheduler import LoadFileScheduling
 
 KAFKA = "kafka"
 FIRST = (KAFKA, "tests/docs/", "tests/e2e/", "tests/lifecycle/", "tests/cli/", "tests/bench/", "tests/allowlist/")
-_WITH_KAFKA = ("tests/e2e", "tests/lifecycle", "tests/services")
+_WITH_KAFKA = ("tests/doctor", "tests/e2e", "tests/lifecycle", "tests/services")
 
 
 class Shares(LoadFileScheduling):

@@ -48,6 +48,8 @@ _NULL_ARRAY: Final = -1
 _NO_CREATION: Final = b"\0"
 
 _MARKS: Final = (
+    ("4.3", 35, 5),
+    ("4.2", 2, 11),
     ("4.1", 0, 13),
     ("4.0", 0, 12),
     ("3.9", 1, 17),
@@ -66,7 +68,8 @@ _MARKS: Final = (
     ("0.11", 1, 5),
     ("0.10.1", 1, 3),
 )
-"""Releases of Apache Kafka by what was new in them, newest first: an api key and its version (Produce 0, Fetch 1)."""
+"""Releases of Apache Kafka by what was new in them, newest first: an api key and its version. The keys are Produce (0),
+Fetch (1), ListOffsets (2) and DescribeLogDirs (35)."""
 
 
 @dataclass(frozen=True, slots=True)
