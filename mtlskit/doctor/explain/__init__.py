@@ -1,0 +1,1 @@
+"""What the error text of another program means here: libpq, JDBC, Kafka's clients, OpenSSL, and languages' own."""
