@@ -1,10 +1,6 @@
 """The proof before the switch: a real connection to each endpoint of each tunnel, made with the new pair.
 
-A server that refuses a client certificate says so in the handshake, or under TLS 1.3 after it, when its first message
-is waited for. So a Postgres server is asked for a session, up to its first message: a request for authentication, or
-an error about who may log in, both come after it has taken the certificate. No password is sent. A Kafka broker is
-asked what it speaks, which it tells everybody who has come so far. Any other server is listened to for a moment: it may
-say nothing for as long as it likes, but an alert comes at once.
+What a server makes of a certificate shows in its first answer (`mtlskit.net.first_answer`).
 
 That a server answers proves nothing where it would answer anybody: it may not ask for certificates, or OpenSSL may have
 shown none, because the server takes no signatures of that kind of key. So the same is asked without a certificate, and
@@ -13,7 +9,6 @@ where the answer is the same too, that is said; where the old pair gets another 
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +16,6 @@ from datetime import datetime
 from functools import partial
 
 import trio
-from cryptography.x509.oid import NameOID
 
 from mtlskit.config.values import Endpoint, IdentityConfig, Negotiation, TunnelConfig, TunnelKind
 from mtlskit.errors import (
@@ -33,28 +27,12 @@ from mtlskit.errors import (
     UpstreamTimeout,
     UpstreamUntrusted,
 )
-from mtlskit.net.dial import POSTGRES_ALPN, Dialler, Route, Upstream
-from mtlskit.net.faults import closed_early, tcp_fault, tls_fault
+from mtlskit.net.dial import POSTGRES_ALPN, Dialler, Route
+from mtlskit.net.first_answer import Heard, first_answer, user_of
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.store.identities import Version
-from mtlskit.wire.kafka.asking import AnswerReader, api_versions_of, api_versions_request
-from mtlskit.wire.postgres.login import (
-    AuthenticationAccepted,
-    AuthenticationRequested,
-    ChannelBinding,
-    LoginFinished,
-    MechanismsOffered,
-    ServerLogin,
-)
-from mtlskit.wire.postgres.messages import startup_message
 
 __all__ = ["Proof", "files_of", "prove_tunnel"]
-
-_SILENCE = 1.0
-"""Seconds to wait for an alert of a server that need not speak first; it is on its way when the handshake is done."""
-
-_CORRELATION_ID = 1
-"""Of the only request on a connection to a Kafka broker."""
 
 
 @dataclass(frozen=True)
@@ -132,21 +110,9 @@ def _witnesses(tunnel: TunnelConfig, identity: IdentityConfig, old: IdentityConf
     return _Witnesses(load(identity), load(identity, show=False), before)
 
 
-@dataclass(frozen=True)
-class _Heard:
-    """What a server said once it knew, or could have known, the certificate."""
-
-    text: str
-    refusal: tuple[str, str] | None = None
-    """SQLSTATE and message, where it wants nothing to do with the user; the same twice, the certificate counts for
-    nothing."""
-    route: Route | None = None
-    """By which address it was reached."""
-
-
 async def _prove_endpoint(tunnel: TunnelConfig, endpoint: Endpoint, witnesses: _Witnesses) -> Proof:
     shaken = trio.Event()
-    user = _user_of(witnesses.new)
+    user = user_of(witnesses.new)
     try:
         heard = await _ask(tunnel, endpoint, witnesses.new, user, shaken=shaken)
         note = await _doubt(tunnel, endpoint, witnesses, heard, user)
@@ -155,7 +121,7 @@ async def _prove_endpoint(tunnel: TunnelConfig, endpoint: Endpoint, witnesses: _
     return Proof(tunnel.name, str(endpoint), heard.text, shaken=True, note=note)
 
 
-async def _doubt(tunnel: TunnelConfig, endpoint: Endpoint, witnesses: _Witnesses, heard: _Heard, user: str) -> str:
+async def _doubt(tunnel: TunnelConfig, endpoint: Endpoint, witnesses: _Witnesses, heard: Heard, user: str) -> str:
     """What keeps the answer from being a proof: a server that says the same to somebody without a certificate.
 
     Raises UpstreamRefusedUs where the old pair was told something else.
@@ -169,7 +135,7 @@ async def _doubt(tunnel: TunnelConfig, endpoint: Endpoint, witnesses: _Witnesses
     if heard.refusal is None:
         return f"{endpoint} does not insist on a client certificate: that it answers proves nothing about this one"
     if witnesses.old is not None:
-        before: _Heard | None = None
+        before: Heard | None = None
         with suppress(UpstreamError):
             before = await _ask(tunnel, endpoint, witnesses.old, user, route=heard.route)
         if before is not None and before.refusal != heard.refusal:
@@ -190,7 +156,7 @@ async def _ask(
     *,
     shaken: trio.Event | None = None,
     route: Route | None = None,
-) -> _Heard:
+) -> Heard:
     """Connect, and hear what the server says. `shaken` is set when the handshake is done. Raises UpstreamError.
 
     `route` is the address to go to: what several addresses say cannot be compared, as servers name their client's.
@@ -202,84 +168,7 @@ async def _ask(
     if shaken is not None:
         shaken.set()
     try:
-        return replace(await _heard(tunnel, upstream, user), route=upstream.route)
+        heard = await first_answer(tunnel.kind, upstream, user, verify=tunnel.verify, patience=tunnel.timeouts.dial)
+        return replace(heard, route=upstream.route)
     finally:
         upstream.tls.close()
-
-
-async def _heard(tunnel: TunnelConfig, upstream: Upstream, user: str) -> _Heard:
-    """What the server said after the handshake. Raises UpstreamError."""
-    where, patience = str(upstream.route), tunnel.timeouts.dial
-    try:
-        with trio.fail_after(patience):
-            answer = await _answer(tunnel.kind, upstream, user)
-    except trio.TooSlowError as exc:
-        raise UpstreamTimeout(
-            Code.TLS_TIMEOUT,
-            f"{where} said nothing for {patience:.3g} s after the TLS handshake",
-            "the server or something before it accepts connections but does not answer: look at its load and its log",
-        ) from exc
-    except ssl.SSLError as exc:
-        raise tls_fault(where, exc, tunnel.verify) from exc
-    except OSError as exc:
-        raise tcp_fault(where, exc) from exc
-    if answer is None:
-        raise closed_early(where, "after the TLS handshake")
-    return answer
-
-
-async def _answer(kind: TunnelKind, upstream: Upstream, user: str) -> _Heard | None:
-    """What the server said after the handshake; None if it closed the connection."""
-    if kind is TunnelKind.POSTGRES:
-        return await _postgres_answer(upstream, user)
-    if kind is TunnelKind.KAFKA:
-        return await _kafka_answer(upstream)
-    taken = _Heard("takes the certificate")
-    with trio.move_on_after(_SILENCE):
-        return taken if await upstream.tls.receive_some() else None
-    return taken
-
-
-async def _postgres_answer(upstream: Upstream, user: str) -> _Heard | None:
-    # A server that refuses us has closed by then, and the alert that says why waits to be read.
-    with suppress(OSError):
-        await upstream.tls.send_all(
-            startup_message({"user": user, "database": user, "application_name": "mtlskit proof"})
-        )
-    login = ServerLogin(ChannelBinding.KEEP)  # what it offers is not judged here
-    while True:
-        data = await upstream.tls.receive_some()
-        if not data:
-            return None
-        _, events = login.receive(data)
-        for event in events:
-            match event:
-                case AuthenticationRequested():
-                    return _Heard("takes the certificate, and asks for authentication")
-                case AuthenticationAccepted():
-                    return _Heard(f"takes the certificate, and lets {user} in")
-                case MechanismsOffered(before=mechanisms):
-                    return _Heard(f"takes the certificate, and asks for {' or '.join(mechanisms)}")
-                case LoginFinished(error=error):
-                    # The certificate was taken in the handshake: this is about the user that we made up.
-                    refusal = ("", "") if error is None else (error.sqlstate, error.message)
-                    said = f": {refusal[1]} ({refusal[0]})" if error is not None else ""
-                    return _Heard(f"takes the certificate, and refuses the user {user}{said}", refusal)
-
-
-async def _kafka_answer(upstream: Upstream) -> _Heard | None:
-    with suppress(OSError):  # as above
-        await upstream.tls.send_all(api_versions_request(_CORRELATION_ID))
-    reader = AnswerReader(_CORRELATION_ID)
-    while data := await upstream.tls.receive_some():
-        if (answer := reader.receive(data)) is not None:
-            api_versions_of(answer)
-            return _Heard("takes the certificate, and answers as a Kafka broker")
-    return None
-
-
-def _user_of(snapshot: IdentitySnapshot) -> str:
-    """The common name, which is the user where the server maps certificates to users; else one that says who asks."""
-    names = snapshot.pair.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    name = str(names[0].value) if names else ""
-    return name if name.isprintable() and 0 < len(name) <= 63 else "mtlskit"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import ssl
-from base64 import b64encode
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -24,13 +23,13 @@ from mtlskit.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
     UpstreamUnreachable,
-    UpstreamUntrusted,
 )
 from mtlskit.net.connect import connect_tcp, family_of
 from mtlskit.net.faults import (
     answer_fault,
     closed_early,
     dns_fault,
+    pin_fault,
     tcp_fault,
     tcp_silence,
     tls_fault,
@@ -45,7 +44,7 @@ from mtlskit.pki.certificates import spki_sha256
 from mtlskit.wire.greetings import LONGEST_GREETING
 from mtlskit.wire.postgres.messages import SSL_REQUEST
 
-__all__ = ["POSTGRES_ALPN", "Dialler", "Route", "Upstream"]
+__all__ = ["POSTGRES_ALPN", "Dialler", "Route", "Upstream", "ask_for_tls", "is_address"]
 
 POSTGRES_ALPN = "postgresql"
 """The ALPN name that direct TLS demands (PostgreSQL documentation, protocol flow, "SSL Session Encryption")."""
@@ -147,7 +146,7 @@ class Dialler:
             tune(sock)
             if self.kind is TunnelKind.POSTGRES and self.negotiation is Negotiation.SSLREQUEST:
                 progress.stage = "answer the SSLRequest"
-                await _ask_for_tls(sock, str(route))
+                await ask_for_tls(sock, str(route))
             progress.stage = "finish the TLS handshake"
             tls = await self._handshake(sock, endpoint, identity, str(route))
         except BaseException:
@@ -160,7 +159,7 @@ class Dialler:
     ) -> TlsConnection:
         verify = identity.verify
         name = verify.name if verify.mode is VerifyMode.NAME else endpoint.host
-        if verify.mode is VerifyMode.CA and _is_address(endpoint.host):
+        if verify.mode is VerifyMode.CA and is_address(endpoint.host):
             name = None  # SNI carries names only (RFC 6066 section 3), and no name is checked
         tls = TlsConnection(sock, TlsEngine(identity.context, server_hostname=name))
         try:
@@ -203,12 +202,7 @@ class Dialler:
         except ValueError:  # OpenSSL is content with more than cryptography is; what cannot be read matches nothing
             found = b""
         if found not in self.pins:
-            wanted = "not the pinned one" if len(self.pins) == 1 else f"none of the {len(self.pins)} pinned ones"
-            raise UpstreamUntrusted(
-                Code.TLS_PIN_MISMATCH,
-                f"{where} presents the key sha256/{b64encode(found).decode('ascii')}, which is {wanted}",
-                "if the server's key was replaced on purpose, add the new pin beside the old one",
-            )
+            raise pin_fault(where, found, len(self.pins))
 
 
 class _Progress:
@@ -218,7 +212,7 @@ class _Progress:
         self.where = str(endpoint)
         self.stage = ""
         self._host = endpoint.host
-        self._resolved = _is_address(endpoint.host)
+        self._resolved = is_address(endpoint.host)
 
     def resolved(self) -> None:
         """The name has led to addresses."""
@@ -240,8 +234,9 @@ def _route_of(sock: trio.socket.SocketType, endpoint: Endpoint) -> Route:
         raise tcp_fault(str(endpoint), ConnectionResetError(errno.ECONNRESET, "reset at once")) from exc
 
 
-async def _ask_for_tls(sock: trio.socket.SocketType, where: str) -> None:
-    """SSLRequest, and nothing but an `S` as its answer (PostgreSQL documentation, protocol flow)."""
+async def ask_for_tls(sock: trio.socket.SocketType, where: str) -> None:
+    """SSLRequest, and nothing but an `S` as its answer (PostgreSQL documentation, protocol flow). Raises
+    UpstreamError."""
     try:
         sent = 0
         while sent < len(SSL_REQUEST):
@@ -253,7 +248,8 @@ async def _ask_for_tls(sock: trio.socket.SocketType, where: str) -> None:
         raise answer_fault(where, answer)
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether this is an IP address and no name."""
     with suppress(ValueError):
         ip_address(host)
         return True

@@ -9,6 +9,7 @@ import errno
 import re
 import socket
 import ssl
+from base64 import b64encode
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -34,6 +35,7 @@ __all__ = [
     "answer_fault",
     "closed_early",
     "dns_fault",
+    "pin_fault",
     "source_fault",
     "tcp_fault",
     "tcp_silence",
@@ -86,6 +88,8 @@ _NO_ANSWER = frozenset({socket.EAI_AGAIN, socket.EAI_FAIL})
 # Codes of X509_verify_cert that concern the leaf itself (openssl-verification-options(1)).
 _EXPIRED = frozenset({9, 10})
 _OTHER_NAME = frozenset({62, 63, 64})
+_TOO_WEAK = frozenset({66, 67, 68})
+_NOT_FOR_SERVERS = 26
 
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _NO_COMMON_GROUND = frozenset({"UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"})
@@ -242,6 +246,16 @@ def tls_fault(
     )
 
 
+def pin_fault(where: str, found: bytes, pins: int) -> UpstreamError:
+    """A server whose key is none of the pinned ones. `found` is its digest, `pins` how many there are."""
+    wanted = "not the pinned one" if pins == 1 else f"none of the {pins} pinned ones"
+    return UpstreamUntrusted(
+        Code.TLS_PIN_MISMATCH,
+        f"{where} presents the key sha256/{b64encode(found).decode('ascii')}, which is {wanted}",
+        "if the server's key was replaced on purpose, add the new pin beside the old one",
+    )
+
+
 def _verification_fault(
     where: str, exc: ssl.SSLCertVerificationError, verify: Verify, trust: str, leaf: Presented | None
 ) -> UpstreamError:
@@ -250,6 +264,20 @@ def _verification_fault(
         return _name_fault(where, verify, leaf)
     if exc.verify_code in _EXPIRED:
         return _date_fault(where, said, leaf, datetime.now(UTC))
+    if exc.verify_code in _TOO_WEAK:
+        return UpstreamUntrusted(
+            Code.TLS_SERVER_WEAK,
+            f"{where} presents a chain that is too weak: {said}"
+            + (f"; its certificate is {leaf.subject}, issued by {leaf.issuer}" if leaf else ""),
+            "the server needs a certificate with an RSA key of 2048 bits or more, or an EC key, signed with SHA-256",
+        )
+    if exc.verify_code == _NOT_FOR_SERVERS:
+        return UpstreamUntrusted(
+            Code.TLS_CHAIN_NOT_TRUSTED,
+            f"{where} presents a certificate that is not for servers: {said}"
+            + (f"; it is {leaf.subject}, issued by {leaf.issuer}" if leaf else ""),
+            "the server needs a certificate whose extended key usage has serverAuth, issued by a CA certificate",
+        )
     return UpstreamUntrusted(
         Code.TLS_CHAIN_NOT_TRUSTED,
         f"{where} presents a chain that we do not trust: {said}"

@@ -30,7 +30,16 @@ from mtlskit.pki.identity import CheckedPair, anchor_warnings, check_anchors, ch
 from mtlskit.pki.keys import private_key_pem
 from mtlskit.store.identities import resolve_current
 
-__all__ = ["IdentitySnapshot", "Trust", "load_snapshot", "pair_of", "resolved", "trust_of"]
+__all__ = [
+    "IdentitySnapshot",
+    "Trust",
+    "load_snapshot",
+    "pair_of",
+    "resolved",
+    "show_pair",
+    "trust_of",
+    "verifying_context",
+]
 
 _STABLE_ATTEMPTS = 5
 """How often to read files that are being replaced. They are replaced once; the check of the pair has the last word."""
@@ -105,9 +114,9 @@ def load_snapshot(
     files = resolved(config)
     pair = _pair(config, files, now)
     trust = _trust(config, files, now)
-    context = _context(trust.anchors_pem, verify, alpn, source=config.cert)
+    context = verifying_context(trust.anchors_pem, verify, alpn, source=config.cert)
     if show:
-        _show(context, pair, source=config.cert)
+        show_pair(context, pair, source=config.cert)
     return IdentitySnapshot(config.name, pair, context, verify, pair.warnings + trust.warnings, trust.told)
 
 
@@ -199,7 +208,10 @@ def _read_pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
     return cert_pem, key_pem
 
 
-def _context(anchors_pem: str | None, verify: Verify, alpn: tuple[str, ...], *, source: Path) -> ssl.SSLContext:
+def verifying_context(
+    anchors_pem: str | None, verify: Verify, alpn: tuple[str, ...] = (), *, source: Path
+) -> ssl.SSLContext:
+    """A context that verifies servers and shows no certificate. Raises IdentityError; `source` is what it names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -223,8 +235,8 @@ def _context(anchors_pem: str | None, verify: Verify, alpn: tuple[str, ...], *, 
     return context
 
 
-def _show(context: ssl.SSLContext, pair: CheckedPair, *, source: Path) -> None:
-    """Let the context show the certificate to servers that ask for one."""
+def show_pair(context: ssl.SSLContext, pair: CheckedPair, *, source: Path) -> None:
+    """Let the context show the certificate to servers that ask for one. Raises IdentityError."""
     try:
         with _key_material(pair) as (path, password):
             context.load_cert_chain(path, password=password)
