@@ -22,7 +22,7 @@ from mtlskit.net.files import read_public
 from mtlskit.pki.certificates import bounded_text, extension, is_issued_by, issuer_text, load_certificates, subject_text
 from mtlskit.pki.chains import is_self_signed
 
-__all__ = ["Missing", "missing_intermediate"]
+__all__ = ["Missing", "missing_intermediate", "neighbours"]
 
 _SUFFIXES = frozenset({".crt", ".pem", ".cer"})
 _MOST_NEIGHBOURS = 40
@@ -63,7 +63,7 @@ def _found(last: x509.Certificate, path: Path, anchors: tuple[Path, Sequence[x50
     """The file with the issuer of `last`, which is no root."""
     places = [] if anchors is None else [anchors]
     found = None
-    for place, certificates in (*places, *_neighbours(path)):
+    for place, certificates in (*places, *neighbours(path)):
         for certificate in certificates:
             if not is_issued_by(last, certificate):
                 continue
@@ -73,7 +73,8 @@ def _found(last: x509.Certificate, path: Path, anchors: tuple[Path, Sequence[x50
     return found
 
 
-def _neighbours(path: Path) -> Iterator[tuple[Path, Sequence[x509.Certificate]]]:
+def neighbours(path: Path) -> Iterator[tuple[Path, Sequence[x509.Certificate]]]:
+    """The certificates in other files of the folder. Blocks on the disk; what cannot be read is left out."""
     try:
         entries = sorted(islice(path.parent.iterdir(), _MOST_ENTRIES))
     except (OSError, ValueError):
