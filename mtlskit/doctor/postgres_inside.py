@@ -68,6 +68,8 @@ class _Limit:
     """A number of connections that may not be exceeded."""
 
     of: str
+    """The server, the role, the database."""
+    told: str
     limit: int
     used: int
     """By others than us."""
@@ -124,7 +126,7 @@ class Inside:
         if not _has(answer, 6):
             return self._unknown("certificate", answer)
         encrypted, version, cipher, subject, serial, issuer = answer.rows[0]
-        facts: dict[str, Any] = {"ssl": encrypted == "t", "version": version, "cipher": cipher, "client_serial": serial}
+        facts: dict[str, Any] = {"ssl": encrypted == "t", "version": version, "cipher": cipher}
         if encrypted != "t":
             self.certificate_unseen = True
             return self._passed("certificate", "the server sees a session without TLS: TLS ends before it", **facts)
@@ -133,6 +135,7 @@ class Inside:
             self.certificate_unseen = True
             return self._passed("certificate", f"the server sees {tls}, and no client certificate", **facts)
         facts |= {"client_dn": bounded_text(subject), "issuer_dn": bounded_text(issuer or "")}
+        facts["client_serial"] = f"{_number(serial):x}" if serial else None
         ours = serial is None or _number(serial) == int(self._serial, 16)
         whose = "our certificate" if ours else "another certificate than ours, of something between here and there"
         return self._passed(
@@ -149,7 +152,7 @@ class Inside:
             "used": limits[0].used,
             "limits": [{"of": each.of, "limit": each.limit, "used": each.used} for each in limits],
         }
-        told = "; ".join(f"{each.used} of {each.of}" for each in limits)
+        told = "; ".join(f"{each.used} of {each.told}" for each in limits)
         tightest = min(limits, key=lambda each: each.free / max(each.limit, 1))
         if tightest.free * 10 >= tightest.limit:
             return self._passed("headroom", f"others have taken {told}", **facts)
@@ -215,7 +218,7 @@ class Inside:
         times: list[float] = []
         for _ in range(_ROUNDS):
             began = time.perf_counter()
-            answer = await self._ask(_NOTHING)
+            answer = await self._ask(_NOTHING, prefix="")
             times.append(1000 * (time.perf_counter() - began))
             if answer.error is not None or answer.rows != (("1",),):
                 why = said(answer.error) if answer.error else "it answers with something else than 1"
@@ -238,8 +241,8 @@ class Inside:
             max_ms=round(most, 3),
         )
 
-    async def _ask(self, statement: str) -> Answer:
-        answer = await self._session.ask(f"{_SAFELY}{statement}")
+    async def _ask(self, statement: str, *, prefix: str = _SAFELY) -> Answer:
+        answer = await self._session.ask(f"{prefix}{statement}")
         if answer.error is not None and answer.error.severity in ("FATAL", "PANIC"):
             raise UpstreamLost(
                 Code.PG_QUERY_FAILED,
@@ -265,15 +268,15 @@ def _limits(settings: Answer, sessions: Answer) -> list[_Limit]:
     used, of_role, of_database, role_limit, database_limit, role, database = sessions.rows[0]
     server = _number(most)
     free_for_all = server if superuser == "on" else server - _number(reserved) - _number(kept)
-    limits = [_Limit(f"the server's {free_for_all} connections", free_for_all, _number(used))]
+    limits = [_Limit("server", f"the server's {free_for_all} connections", free_for_all, _number(used))]
     named = (
         ("role", role, role_limit, of_role),
         ("database", database, database_limit, of_database),
     )
     for kind, name, limit, taken in named:
         if (count := _number(limit, missing=-1)) >= 0 and superuser != "on":
-            of = f"the {count} that the {kind} {bounded_text(name or '')} may have"
-            limits.append(_Limit(of, count, _number(taken)))
+            told = f"the {count} that the {kind} {bounded_text(name or '')} may have"
+            limits.append(_Limit(kind, told, count, _number(taken)))
     return limits
 
 

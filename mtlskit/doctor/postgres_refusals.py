@@ -6,6 +6,7 @@ at, it only makes the advice better.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from shlex import quote
 from typing import Final
@@ -19,6 +20,8 @@ __all__ = ["Refusal", "refusal_of", "said"]
 
 _SHOWN: Final = 300
 """Characters of a server's own words."""
+
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
 _PASSWORD_WRONG, _NOT_LET_IN, _NO_DATABASE = "28P01", "28000", frozenset({"3D000", "42501", "55000"})
 _FULL: Final = "53300"
@@ -52,6 +55,8 @@ class _Login:
     common_name: str
     password_known: bool
     """The server has proven that it knows the password, so that ours is right."""
+    by_scram: bool
+    key: str
 
     @property
     def user(self) -> str:
@@ -63,10 +68,20 @@ class _Login:
 
 
 def refusal_of(
-    fields: ErrorFields, *, where: str, who: Credentials, common_name: str, password_known: bool = False
+    fields: ErrorFields,
+    *,
+    where: str,
+    who: Credentials,
+    common_name: str,
+    password_known: bool = False,
+    by_scram: bool = False,
+    key: str = "",
 ) -> Refusal:
-    """What it means. `common_name` is our certificate's."""
-    login = _Login(where, who, common_name, password_known)
+    """What it means. `common_name` is our certificate's, `key` the file of its key.
+
+    With `by_scram`, the password was checked in a way that tells whether it is right (`password_known`).
+    """
+    login = _Login(where, who, common_name, password_known, by_scram, key)
     state, kind = fields.sqlstate, fields.sqlstate[:2]
     if state == _PASSWORD_WRONG and password_known:
         return _certificate_names_another(login, fields)
@@ -96,7 +111,7 @@ def _wrong_password(login: _Login, fields: ErrorFields) -> Refusal:
         hint += "set PGUSER to a role that the server has"
     else:
         hint += "set PGUSER and PGPASSWORD to those of the database (heroku pg:credentials:url shows an add-on's)"
-        if login.name_differs:
+        if login.name_differs and not login.by_scram:
             hint += (
                 "; if they are right, a line of pg_hba.conf with clientcert=verify-full may want another certificate:"
                 f" this one's common name is {bounded_text(login.common_name)}"
@@ -124,9 +139,10 @@ def _name_hint(login: _Login) -> str:
 
 
 def _csr(login: _Login) -> tuple[str, ...]:
-    if not login.who.user.isprintable() or login.who.user.startswith("-"):
+    user = login.who.user
+    if not login.key or not _PLAIN_NAME.fullmatch(user):
         return ()
-    return (f"mtlskit csr {quote(login.who.user)}",)
+    return (f"mtlskit csr new --key {quote(login.key)} --subject CN={user} --out {user}.csr",)
 
 
 def _not_let_in(login: _Login, fields: ErrorFields) -> Refusal:

@@ -203,7 +203,9 @@ class Session:
             if not data:
                 if may_end:
                     return None
-                raise closed_early(self.where, "in the middle of the session")
+                raise closed_early(
+                    self.where, "in the middle of the session" if self.entry.ready else "during the login"
+                )
             self._reader.feed(data)
         return message
 

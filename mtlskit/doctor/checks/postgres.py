@@ -25,14 +25,13 @@ from mtlskit.errors import Code, MtlskitError, UpstreamError, UpstreamLost, Upst
 from mtlskit.net.dial import POSTGRES_ALPN
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.pki.certificates import bounded_text
-from mtlskit.wire.postgres.scram import SCRAM_PLUS
+from mtlskit.wire.postgres.scram import SCRAM, SCRAM_PLUS
 
 __all__ = ["look_inside_postgres"]
 
 _METHODS, _LOGIN, _CERTIFICATE = "postgres.methods", "postgres.login", "postgres.certificate"
-_NEEDS_LOGIN = tuple(
-    f"postgres.{each}" for each in ("version", "certificate", "headroom", "standby", "clock", "round-trip")
-)
+_INSIDE = "postgres.inside"
+"""Stands for all that needs a session, where there is none."""
 _ANY_DATABASE = "postgres"
 """Where a made-up user knocks: nearly every server has it (PostgreSQL docs, "Template Databases")."""
 
@@ -100,8 +99,8 @@ class _Visit:
         if entry.asked or entry.accepted:
             findings.append(self._methods(entry))
         if not entry.ready:
-            findings.append(self._not_in(entry, broken))
-            return (*findings, *(skipped(Layer.POSTGRES, each, _LOGIN, about=self.about) for each in _NEEDS_LOGIN))
+            rest = skipped(Layer.POSTGRES, _INSIDE, _LOGIN, about=self.about)
+            return (*findings, self._not_in(entry, broken), rest)
         inside = Inside(self.case, self.endpoint, session, self.snapshot.serial)
         system_user = None
         with suppress(UpstreamError):  # said by the next question
@@ -196,7 +195,13 @@ class _Visit:
         fields = entry.refusal
         assert fields is not None  # noqa: S101 - asked before
         refusal: Refusal = refusal_of(
-            fields, where=self.about, who=self.who, common_name=self.common_name, password_known=entry.proven
+            fields,
+            where=self.about,
+            who=self.who,
+            common_name=self.common_name,
+            password_known=entry.proven,
+            by_scram=entry.used in (SCRAM, SCRAM_PLUS),
+            key=str(self.case.identity.key) if self.case.identity else "",
         )
         if self.made_up and not refusal.of_anybody:
             seen = f"not tried: {self.found.missing}; of {self.user} it says: {refusal.error.sentence}"
