@@ -16,7 +16,7 @@ from mtlskit.heroku.hosts import is_loopback, token_belongs
 from mtlskit.heroku.token import VARIABLE, Token, find_token, token_of_environment
 from mtlskit.telemetry import Emit, silent
 
-__all__ = ["Settings", "settings_from"]
+__all__ = ["Settings", "find_data_url", "settings_from"]
 
 DATA_URL = "https://api.data.heroku.com"
 PLATFORM_URL = "https://api.heroku.com"
@@ -46,7 +46,7 @@ def settings_from(
     Blocks while programs are asked for the token (at most half a minute): call it before trio runs, or in a thread.
     Raises `ConfigError`: API_HOST for a host that must not see a token, API_NO_TOKEN.
     """
-    platform_url, data_url = _platform_url(environ, config), _data_url(environ, config)
+    platform_url, data_url = _platform_url(environ, config), find_data_url(environ, config)
     local = [url for url in (platform_url, data_url) if is_loopback(httpx.URL(url))]
     if local:
         token = token_of_environment(environ)
@@ -71,7 +71,8 @@ def _platform_url(environ: Mapping[str, str], config: HerokuConfig) -> str:
     return _url(host if "://" in host else f"api.{host}", "HEROKU_HOST")
 
 
-def _data_url(environ: Mapping[str, str], config: HerokuConfig) -> str:
+def find_data_url(environ: Mapping[str, str], config: HerokuConfig) -> str:
+    """Where the data API is. Raises `ConfigError` (API_HOST)."""
     if config.data_host:
         return _url(config.data_host, "data_host")
     for variable in ("HEROKU_DATA_HOST", "HEROKU_POSTGRESQL_HOST"):
