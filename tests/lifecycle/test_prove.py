@@ -25,9 +25,9 @@ from mtlskit.config.values import (
     VerifyMode,
 )
 from mtlskit.errors import Code
-from mtlskit.lifecycle import prove as proving
 from mtlskit.lifecycle.prove import Proof, files_of, prove_tunnel
 from mtlskit.lifecycle.target import Outcome, Result
+from mtlskit.net import first_answer as proving
 from mtlskit.net.dial import POSTGRES_ALPN
 from mtlskit.pki.authority import Authority
 from mtlskit.wire.postgres.messages import error_response

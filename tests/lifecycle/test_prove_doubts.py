@@ -24,9 +24,9 @@ from mtlskit.config.values import (
     TunnelKind,
 )
 from mtlskit.errors import Code
-from mtlskit.lifecycle import prove as proving
 from mtlskit.lifecycle.prove import Proof, prove_tunnel
 from mtlskit.lifecycle.target import Outcome
+from mtlskit.net import first_answer as proving
 from mtlskit.net.dial import Dialler, Route, Upstream
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.wire.postgres.messages import error_response
