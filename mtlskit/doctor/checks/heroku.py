@@ -87,6 +87,8 @@ def _of_addon(case: Case, identified: Identified, told: Told, asked: Asked) -> I
         unknown = {question: exc for question, exc in unknown.items() if exc.code is not code}
     if unknown:
         yield endpoint.not_looked(told.name, next(iter(unknown.values())), tuple(unknown))
+    if told.leads and told.addon is not None and told.addon.kind is not None and told.addon.kind != case.kind.value:
+        return  # the tunnel names the wrong one: what else holds of it is of no use to anybody
     about = (
         endpoint.plan(told),
         endpoint.endpoint(told, asked.seconds),

@@ -48,8 +48,11 @@ def _told(answers: list[Answer]) -> str:
 
 
 def rules(told: Told, asked: Asked) -> Finding | None:
-    """Whether the rules of one add-on let this host in. None where nothing is known of the add-on."""
-    if told.addon is None or told.addon.kind is None:
+    """Whether the rules of one add-on let this host in. None for an add-on that has none."""
+    if told.addon is None:
+        failed_first = Question.UPSTREAM in told.problems
+        return skipped(Layer.ALLOWLIST, _RULES, "heroku.endpoint" if failed_first else "heroku.api", about=told.name)
+    if told.addon.kind is None:
         return None
     problem = told.problems.get(Question.RULES)
     if problem is not None:
