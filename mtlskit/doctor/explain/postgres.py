@@ -137,7 +137,8 @@ POSTGRES: Final[tuple[Known, ...]] = (
         _DOCTOR,
     ),
     known(
-        r"no password supplied|no password was provided|No password has been provided but the backend requires one"
+        r"no password supplied|but the password is an empty string|no password was provided"
+        r"|No password has been provided but the backend requires one"
         r"|SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string",
         Code.PG_LOGIN_REFUSED,
         "the client: the server asks for a password, and it has none",

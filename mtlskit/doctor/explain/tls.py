@@ -146,8 +146,8 @@ TLS: Final[tuple[Known, ...]] = (
         r"SSL error: (?:Broken pipe|Connection reset)",
         Code.TLS_CLIENT_CERTIFICATE_REFUSED,
         "JDBC: the server cut the TLS connection right after the handshake",
-        "under TLS 1.3 a server looks at the client certificate when the client believes that the handshake is done; cut"
-        " then, it has most likely refused it: expired, revoked, or of another CA",
+        "under TLS 1.3 a server looks at the client certificate when the client believes that the handshake is done;"
+        " cut then, it has most likely refused it: expired, revoked, or of another CA",
         "look at the certificate; the tunnel and the doctor wait for the server's reason, which this driver does not",
         "mtlskit doctor",
         "mtlskit certs list",
