@@ -55,7 +55,9 @@ def examined(gathered: Gathered, *layers: Layer) -> None:
         assert each.layer not in layers or each.verdict is Verdict.PASS, told
 
 
-@pytest.mark.parametrize("login", ["", 'login = "heroku"\n'], ids=["client", "heroku"])
+@pytest.mark.parametrize(
+    "login", ["", f'login = "heroku"\nallow_users = ["{os.getuid()}"]\n'], ids=["client", "heroku"]
+)
 def test_a_database_of_an_addon(own_space: RunningSpace, tmp_path: Path, login: str) -> None:
     environ, space = environment(own_space), own_space.space
     file = tmp_path / "mtlskit.toml"

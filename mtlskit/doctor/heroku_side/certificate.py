@@ -38,10 +38,10 @@ def certificate(case: Case, identified: Identified, told: Told) -> Finding | Non
         return skipped(Layer.HEROKU, _CHECK, "identity", about=told.name)
     if told.addon.kind is AddonKind.KAFKA:
         return _of_kafka(case, pair, told, told.certificates)
-    ours = _by_store(case, pair, told.certificates)
+    ours, how = _by_store(case, pair, told.certificates), "by the id that the store has"
     if ours is None:
-        ours = _by_end(pair, told.certificates)
-    return _judged(case, pair, told, ours, told.certificates)
+        ours, how = _by_end(pair, told.certificates), "by its end"
+    return _judged(case, pair, told, ours, told.certificates, how)
 
 
 def _by_store(case: Case, pair: CheckedPair, far: list[FarCertificate]) -> list[FarCertificate] | None:
@@ -64,7 +64,7 @@ def _ended(each: FarCertificate) -> bool:
 
 
 def _judged(
-    case: Case, pair: CheckedPair, told: Told, ours: list[FarCertificate] | None, far: list[FarCertificate]
+    case: Case, pair: CheckedPair, told: Told, ours: list[FarCertificate] | None, far: list[FarCertificate], how: str
 ) -> Finding:
     name, serial = told.name, pair.serial
     facts: dict[str, Any] = {"serial": serial, "listed": len(far), "in_force": sum(not _ended(each) for each in far)}
@@ -78,14 +78,16 @@ def _judged(
         )
     if ours and not _ended(ours[0]):
         each = ours[0]
-        seen = f"Heroku has our certificate (serial {serial}) as {bounded_text(each.id)}, {bounded_text(each.status)}"
+        seen = (
+            f"Heroku has our certificate (serial {serial}, {how}): {bounded_text(each.id)}, {bounded_text(each.status)}"
+        )
         return passed(Layer.HEROKU, _CHECK, seen, about=name, id=each.id, status=each.status, **facts)
     if ours:
-        words = f"Heroku has our certificate (serial {serial}) as {bounded_text(ours[0].status)}"
+        words = f"Heroku has our certificate (serial {serial}, {how}) as {bounded_text(ours[0].status)}"
     elif ours is None:
         words = f"Heroku has no certificate of {name} in force, so not ours either (serial {serial})"
     else:
-        words = f"Heroku does not list our certificate (serial {serial}) any more"
+        words = f"Heroku does not list our certificate (serial {serial}, {how}) any more"
     return _gone(case, name, words, facts)
 
 

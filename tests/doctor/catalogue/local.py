@@ -1,4 +1,4 @@
-"""Faults of the local side: real proxies and real PostgreSQL servers, and whatever else may sit at a tunnel's address."""
+"""Faults of the local side: real proxies, real PostgreSQL servers, and whatever else may sit at a tunnel's address."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Scene:
 def means(environ: Mapping[str, str]) -> Means:
     """Short steps; the folder of control sockets is the one of these tests."""
     known = {name: os.environ[name] for name in ("XDG_RUNTIME_DIR",) if name in os.environ}
-    return Means(environ=known | environ, step=2, deadline=10)
+    return Means(environ=known | dict(environ), step=2, deadline=10)
 
 
 Around = Callable[[Scene], AbstractContextManager[None]]
