@@ -55,7 +55,7 @@ _NOTHING: Final = "SELECT 1"
 
 _ROUNDS: Final = 10
 _DRIFT: Final = timedelta(seconds=60)
-_MEANT: Final = re.compile(r"follower|replica|standby|read|\bro\b|_ro\b", re.IGNORECASE)
+_MEANT: Final = re.compile(r"follower|replica|standby|read[-_]?only|reader|(?<![a-z])ro(?![a-z])", re.IGNORECASE)
 """In a name: who calls a tunnel so knows where it leads."""
 _MEANT_ATTRIBUTES: Final = frozenset({"standby", "prefer-standby", "read-only"})
 """Values of PGTARGETSESSIONATTRS that ask for a server that takes no writes (libpq)."""
@@ -180,7 +180,7 @@ class Inside:
         error = UpstreamLost(
             Code.PG_STANDBY,
             f"{self._endpoint} {what}",
-            "if a follower is meant, all is well: a tunnel with follower, standby or read in its name, or"
+            "if a follower is meant, all is well: a tunnel with follower, standby or readonly in its name, or"
             " PGTARGETSESSIONATTRS=standby, says so; else find out where the primary is, which may have changed",
         )
         return warned(Layer.POSTGRES, "postgres.standby", error, about=self._about, **facts)

@@ -12,6 +12,7 @@ from mtlskit.doctor.finding import Layer, Verdict
 from mtlskit.doctor.gather import diagnose
 from tests.doctor.catalogue.base import told_of
 from tests.doctor.catalogue.postgres import gathered, login
+from tests.services.fleet import Fleet
 from tests.services.postgres import PostgresServer
 
 LOGINS = {
@@ -43,11 +44,10 @@ def test_every_login_and_every_way_to_verify(each_postgres: PostgresServer, way:
     _is_healthy(diagnosis, entered=way != "nobody")
 
 
+@pytest.mark.parametrize("major", [17, 18])
 @pytest.mark.parametrize("way", LOGINS)
-def test_direct_tls(each_postgres: PostgresServer, way: str) -> None:
-    if each_postgres.major < 17:  # it does not know direct TLS, which is a fault of its own
-        return
-    diagnosis = _diagnosis(each_postgres, LOGINS[way], "full", "direct")
+def test_direct_tls(postgres_fleet: Fleet, way: str, major: int) -> None:
+    diagnosis = _diagnosis(postgres_fleet.of(major), LOGINS[way], "full", "direct")
     _is_healthy(diagnosis, entered=way != "nobody")
 
 
