@@ -219,8 +219,11 @@ def _from_file(config: Path | None, tunnels: list[str], means: Means) -> Gathere
     files = [word for word in tunnels if os.path.isfile(word)]  # noqa: PTH113 (Path.is_file raises for a NUL)
     try:
         path = locate_config(config, cwd=Path(), environ=os.environ)
-    except ConfigError:
+    except ConfigError as exc:
         refuse_files(files)
+        if config is None and exc.code is Code.CONFIG_NOT_FOUND:
+            without = "mtlskit doctor --upstream HOST:5432 --cert client.crt --key client.key --ca root.crt"
+            raise ConfigError(exc.code, exc.sentence, f"name one with --config FILE, or do without: {without}") from exc
         raise
     try:
         return from_file(path, tunnels, means)
@@ -316,7 +319,7 @@ def _unfinished(gathered: Gathered, progress: Progress) -> Report:
             name=case.name,
             kind=case.kind.value,
             upstream=", ".join(map(str, case.tunnel.upstream)) or f"heroku:{case.tunnel.addon}",
-            findings=in_order([*case.findings, *progress.found.get(case.name, [])]),
+            findings=in_order([*case.findings, *progress.found.get(case.name, ()), *progress.cut_short(case.name)]),
             seconds=progress.elapsed,
             complete=False,
         )

@@ -33,7 +33,10 @@ def explain(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Say what an error text means, and what to do about it."""
+    """Say what an error text means, and what to do about it.
+
+    TEXT is the whole message, or - for standard input.
+    """
     with reported(as_json=as_json):
         from mtlskit.cli.doctor_view import show_explanations
         from mtlskit.doctor.explain.recognise import explain as explanations_of

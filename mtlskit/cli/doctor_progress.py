@@ -54,6 +54,13 @@ class Progress:
         self._ended += 1
         self.found.setdefault(name, []).extend(findings)
 
+    def cut_short(self, name: str) -> list[Finding]:
+        """What was under way for a tunnel when somebody interrupted."""
+        from mtlskit.doctor.finding import skipped
+
+        layers = dict.fromkeys(self._under_way.get(name, ()))
+        return [skipped(layer, f"{layer}.unfinished", "interrupted") for layer in layers]
+
     async def during(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """The result of `work`; while it runs, the line says what is looked at."""
         import trio

@@ -196,6 +196,8 @@ def _short(row: Row, room: int, indent: int) -> Iterator[str]:
     yield _cut(seen, room)
     left_out = dict.fromkeys(reason(each.finding) for each in row.entries if each.finding.verdict == "skipped")
     for each in left_out:
+        if each == f"needs {row.title}":
+            continue
         yield painted(_cut(f"not all was looked at: {told(each)}", room), Colour.DIM)
 
 

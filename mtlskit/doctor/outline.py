@@ -91,17 +91,16 @@ def title(diagnosis: Diagnosis) -> str:
 
 def summary(report: Report) -> str:
     """All of it in one sentence, without a full stop."""
-    if any(diagnosis.kind == "configuration" for diagnosis in report.diagnoses):
-        return "the configuration needs attention"
-    number = len(report.diagnoses)
-    troubled = sum(not diagnosis.healthy for diagnosis in report.diagnoses)
+    tunnels = [diagnosis for diagnosis in report.diagnoses if diagnosis.kind != "configuration"]
+    number, troubled = len(tunnels), sum(not diagnosis.healthy for diagnosis in tunnels)
     warnings = sum(len(_merged(diagnosis.warnings)) for diagnosis in report.diagnoses)
     counted = f", with {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
-    if not number:
-        return "there was nothing to look at"
+    who = ["the configuration"] if len(tunnels) < len(report.diagnoses) else []
     if troubled:
-        said = f"{troubled} of {number} tunnels {'needs' if troubled == 1 else 'need'}" if number > 1 else "it needs"
-        return f"{said} attention{counted}"
+        who.append(f"{troubled} of {number} tunnels" if number > 1 else tunnels[0].name)
+    if who:
+        verb = "needs" if len(who) == 1 and (troubled < 2 or number == 1) else "need"
+        return f"{' and '.join(who)} {verb} attention{counted}"
     return f"all {number} tunnels are well{counted}" if number > 1 else f"all is well{counted}"
 
 

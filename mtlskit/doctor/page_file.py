@@ -17,13 +17,13 @@ __all__ = ["check_place", "write_page"]
 def check_place(path: Path) -> None:
     """Raises `DoctorError` (DOCTOR_UNWRITABLE) where a page cannot be written: better before the look than after it."""
     try:
-        mode = path.stat().st_mode
+        mode = path.lstat().st_mode
     except FileNotFoundError:
         mode = None
     except (OSError, ValueError) as exc:  # ValueError: the path has a null character in it
         raise _unwritable(path, str(getattr(exc, "strerror", None) or exc)) from exc
     if mode is not None and not stat.S_ISREG(mode):
-        # A device or a pipe would be replaced by the file, not written to.
+        # A device, a pipe or a link (/dev/stdout is one) would be replaced by the file, not written to.
         raise _unwritable(path, "a folder" if stat.S_ISDIR(mode) else "not an ordinary file")
     if not path.parent.is_dir():
         raise _unwritable(path, "there is no such folder")

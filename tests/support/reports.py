@@ -20,6 +20,8 @@ PLANTED = (
 )
 """Secrets that `hostile` holds; no report may show them."""
 
+LONG_COMMAND = "mtlskit certs rotate reporting --config /etc/mtlskit/a-rather-long-folder/of-somebody/mtlskit.toml"
+
 SEEN_BY_A_STRANGER = f"\x1b[2J\x1b]0;gone\x07\u202e<script>alert(1)</script> {PEM} postgres://ann:s3cr3t@x@db:5432/app"
 
 
@@ -74,7 +76,10 @@ def files() -> tuple[Finding, ...]:
         passed(Layer.FILES, "files.certificate", "client.crt: readable, mode 0644", about="client.crt", mode="0644"),
         passed(Layer.FILES, "files.key", "client.key: readable by its owner alone, mode 0600", about="client.key"),
         passed(
-            Layer.IDENTITY, "identity.match", "the key fits the certificate CN=reporting, which ends in 43 days", days=43
+            Layer.IDENTITY,
+            "identity.match",
+            "the key fits the certificate CN=reporting, which ends in 43 days",
+            days=43,
         ),
     )
 
@@ -115,7 +120,9 @@ def refused(name: str = "reporting") -> Diagnosis:
             "identity.dates",
             ending,
             about="client.crt",
-            commands=("mtlskit certs rotate reporting --config /etc/mtlskit/a-rather-long-folder/of-somebody/mtlskit.toml",),
+            commands=(
+                "mtlskit certs rotate reporting --config /etc/mtlskit/a-rather-long-folder/of-somebody/mtlskit.toml",
+            ),
             days=6,
         ),
         passed(Layer.DNS, "dns.resolve", "db.example.com has 1 address: 203.0.113.9", about="db.example.com:5432"),
