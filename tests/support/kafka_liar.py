@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,12 @@ from tests.services.pki import Pair
 _PATIENCE = 30.0  # seconds; a safety net, nothing is measured by it
 _READ = 65_536
 
+METADATA = 3
+API_VERSIONS = 18
+HANG_UP = b"(end of the connection)"
+
 Answer = Callable[[socket.socket], None]
+Body = Callable[[int, bytes], bytes | None]
 Named = tuple[str, int]
 
 
@@ -142,23 +147,62 @@ def says(content: bytes) -> Answer:
     return answer
 
 
-def answers(*bodies: Callable[[int, bytes], bytes | None]) -> Answer:
+def answers(*bodies: Body) -> Answer:
     """Takes requests of Kafka and answers each with what the first of `bodies` makes of its api key and content.
 
     What a body returns begins behind the correlation id. None: another one may know it; and where none does, silence.
+    `HANG_UP` ends the connection.
     """
 
     def answer(client: socket.socket) -> None:
-        while (
-            head := client.recv(4, socket.MSG_WAITALL) if not isinstance(client, ssl.SSLSocket) else _exactly(client, 4)
-        ):
+        while head := _exactly(client, 4):
             request = _exactly(client, int.from_bytes(head, "big"))
             key, _, correlation_id = struct.unpack_from("!hhi", request)
             made = next((found for body in bodies if (found := body(key, request)) is not None), None)
+            if made == HANG_UP:
+                return
             if made is not None:
                 client.sendall(struct.pack("!ii", 4 + len(made), correlation_id) + made)
 
     return answer
+
+
+def versions(key: int, _request: bytes) -> bytes | None:
+    """What Kafka 4.1 speaks, of what the doctor asks."""
+    if key != API_VERSIONS:
+        return None
+    offers = ((0, 0, 13), (1, 4, 18), (3, 0, 13), (16, 0, 5), (17, 0, 1), (18, 0, 4))
+    return struct.pack("!hi", 0, len(offers)) + b"".join(struct.pack("!hhh", *offer) for offer in offers)
+
+
+def metadata(
+    members: Callable[[], Sequence[tuple[int, str, int]]], *, controller: int = 1, topics: bytes = bytes(4)
+) -> Body:
+    """A cluster in versions 2 and 4; `topics` is the array of topics."""
+
+    def body(key: int, request: bytes) -> bytes | None:
+        if key != METADATA:
+            return None
+        named = members()
+        brokers = b"".join(
+            struct.pack("!i", node) + text(host) + struct.pack("!ih", port, -1) for node, host, port in named
+        )
+        throttled = b"" if request[3] < 3 else bytes(4)
+        head = throttled + struct.pack("!i", len(named)) + brokers
+        return head + text("a-fake-cluster") + struct.pack("!i", controller) + topics
+
+    return body
+
+
+def answer_to(wanted: int, content: bytes) -> Body:
+    """The same to every request of this api key."""
+    return lambda key, _request: content if key == wanted else None
+
+
+def text(value: str) -> bytes:
+    """A string in the old layout."""
+    encoded = value.encode()
+    return struct.pack("!h", len(encoded)) + encoded
 
 
 def _exactly(client: socket.socket, count: int) -> bytes:
