@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Oddity", "has_way_out", "in_hosts_file", "is_address", "is_own_name", "oddity_of"]
+__all__ = ["Oddity", "has_way_out", "in_hosts_file", "is_address", "is_own_name", "oddities_of", "oddity_of"]
 
 HOSTS: Final = Path("/etc/hosts")
 RESOLVERS: Final = Path("/etc/resolv.conf")
@@ -27,6 +28,9 @@ _DOCUMENTATION: Final = (
 
 _FAR: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 """Somewhere outside: what is asked is the table of routes, and no packet leaves for it."""
+
+_SHOWN: Final = 8
+"""Addresses of a kind in a sentence."""
 
 _DISCARD: Final = 9  # the port does not matter
 
@@ -58,6 +62,15 @@ def oddity_of(address: str) -> Oddity | None:
     if any(found in network for network in _DOCUMENTATION):
         return Oddity("an address for examples in documentation")
     return None
+
+
+def oddities_of(addresses: Sequence[str]) -> str:
+    """What is odd about those that are odd, such as "127.0.0.1 and ::1, which is this host itself"; empty for none."""
+    alike: dict[str, list[str]] = {}
+    for address in addresses:
+        if odd := oddity_of(address):
+            alike.setdefault(odd.words, []).append(address)
+    return " and to ".join(f"{' and '.join(texts[:_SHOWN])}, which is {words}" for words, texts in alike.items())
 
 
 def is_address(host: str) -> bool:

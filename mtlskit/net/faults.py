@@ -47,6 +47,8 @@ _ALLOWLIST_HINT = "check that this host's external IP is on the allowlist of the
 
 _ROUTE_HINT = "check the route and the firewall of this host"
 
+_RESOLVER_HINT = "look at /etc/resolv.conf, and whether the servers named there can be reached"
+
 _UNREACHABLE = {
     errno.ENETUNREACH: ("this host has no route to it (Network is unreachable)", "check VPN and routes: `ip route`"),
     errno.EHOSTUNREACH: (
@@ -105,7 +107,9 @@ def dns_fault(host: str, exc: OSError) -> UpstreamError:
         hint = f"an A or AAAA record is missing, or it is not the full name of a host: {look_up}"
     elif isinstance(exc, socket.gaierror) and exc.errno in _NO_ANSWER:
         reason = f"no resolver gives an answer ({reason})"
-        hint = f"look at /etc/resolv.conf, and whether the servers named there can be reached: {look_up}"
+        hint = f"{_RESOLVER_HINT}: {look_up}"
+    elif isinstance(exc, TimeoutError):  # the reason says so already
+        hint = f"{_RESOLVER_HINT}: {look_up}"
     elif exc.errno in _OURS:
         reason, hint = _OURS[exc.errno]
     return UpstreamUnreachable(Code.DNS_FAILED, f"{host} cannot be resolved: {reason}", hint)

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from mtlskit.config.values import Endpoint
-from mtlskit.doctor.addresses import has_way_out, in_hosts_file, is_address, is_own_name, oddity_of
+from mtlskit.doctor.addresses import has_way_out, in_hosts_file, is_address, is_own_name, oddities_of, oddity_of
 from mtlskit.doctor.case import Case, Resolved
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, warned
 from mtlskit.errors import Code, UpstreamError, UpstreamUnreachable
@@ -32,6 +32,8 @@ asked the next (resolv.conf(5), `timeout`)."""
 
 _SHOWN: Final = 8
 """Addresses in a sentence. `facts` have all."""
+
+_REASONS: Final = ("EAI_NONAME", "EAI_AGAIN", "EAI_FAIL", "EAI_NODATA", "EAI_ADDRFAMILY", "EAI_SYSTEM", "EAI_MEMORY")
 
 _ODD_HINT: Final = (
     "a resolver that lies (a filter, a captive portal), an entry of /etc/hosts, or a name that is not in use yet:"
@@ -97,13 +99,16 @@ def _unresolved(endpoint: Endpoint, exc: OSError, seconds: float) -> Finding:
         about=str(endpoint),
         commands=(f"getent ahosts {shlex.quote(endpoint.host)}", "cat /etc/resolv.conf"),
         seconds=seconds,
-        reason=next((name for name in _REASONS if getattr(socket, name, None) == exc.errno), "timeout")
-        if isinstance(exc, socket.gaierror | TimeoutError)
-        else "system",
+        reason=_reason(exc),
     )
 
 
-_REASONS: Final = ("EAI_NONAME", "EAI_AGAIN", "EAI_FAIL", "EAI_NODATA", "EAI_ADDRFAMILY", "EAI_SYSTEM", "EAI_MEMORY")
+def _reason(exc: OSError) -> str:
+    """For scripts: the constant of getaddrinfo(3), "timeout", or "system"."""
+    if isinstance(exc, TimeoutError):
+        return "timeout"
+    numbers = {getattr(socket, name, None): name for name in _REASONS}
+    return numbers.get(exc.errno, "system") if isinstance(exc, socket.gaierror) else "system"
 
 
 def _says_nothing_of_the_name(exc: OSError) -> bool:
@@ -135,12 +140,11 @@ def _remarks(endpoint: Endpoint, addresses: tuple[Address, ...], seconds: float)
             "a name server of /etc/resolv.conf does not answer, and the next is asked only after a while: take it out",
         )
         remarks.append(warned(Layer.DNS, "dns.time", slow, about=about, commands=("cat /etc/resolv.conf",)))
-    odd = [(text, found) for text in _texts(addresses) if (found := oddity_of(text)) is not None]
-    lost = [f"{text}, which is {found.words}" for text, found in odd if found.hopeless or _leads_home(host, text)]
+    lost = [
+        text for text in _texts(addresses) if (found := oddity_of(text)) and (found.hopeless or _leads_home(host, text))
+    ]
     if lost:
-        error = UpstreamUnreachable(
-            Code.DNS_ODD_ADDRESS, f"{host} leads to {' and to '.join(lost[:_SHOWN])}", _ODD_HINT
-        )
+        error = UpstreamUnreachable(Code.DNS_ODD_ADDRESS, f"{host} leads to {oddities_of(lost)}", _ODD_HINT)
         remarks.append(warned(Layer.DNS, "dns.addresses", error, about=about, commands=_compare(host)))
     return remarks
 
@@ -154,10 +158,7 @@ def _leads_home(host: str, address: str) -> bool:
 
 def _hopeless(endpoint: Endpoint, addresses: tuple[Address, ...]) -> Finding:
     texts = _texts(addresses)
-    told = [f"{text}, which is {found.words}" for text in texts if (found := oddity_of(text)) is not None]
-    error = UpstreamUnreachable(
-        Code.DNS_ODD_ADDRESS, f"{endpoint.host} leads to {' and to '.join(told[:_SHOWN])}", _ODD_HINT
-    )
+    error = UpstreamUnreachable(Code.DNS_ODD_ADDRESS, f"{endpoint.host} leads to {oddities_of(texts)}", _ODD_HINT)
     about, commands = str(endpoint), _compare(endpoint.host)
     return failed(Layer.DNS, _CHECK, error, about=about, commands=commands, addresses=texts)
 

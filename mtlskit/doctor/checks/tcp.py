@@ -19,7 +19,7 @@ from typing import Any, Final
 import trio
 
 from mtlskit.config.values import Endpoint
-from mtlskit.doctor.addresses import has_way_out, is_address, is_own_name, oddity_of
+from mtlskit.doctor.addresses import has_way_out, is_address, is_own_name, oddities_of, oddity_of
 from mtlskit.doctor.case import Case, Reached
 from mtlskit.doctor.checks.dns import no_way_out
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, warned
@@ -190,8 +190,7 @@ def _with_oddity(endpoint: Endpoint, tried: list[_Attempt], sentence: str) -> tu
         return sentence, False
     if is_address(endpoint.host):
         return f"{sentence}; {', '.join(f'{text} is {odd[text].words}' for text in odd)}", True
-    told = " and to ".join(f"{text}, which is {found.words}" for text, found in odd.items())
-    return f"{endpoint.host} leads to {told}: {sentence}", True
+    return f"{endpoint.host} leads to {oddities_of(list(odd))}: {sentence}", True
 
 
 def _commands(case: Case, endpoint: Endpoint, code: Code) -> tuple[str, ...]:

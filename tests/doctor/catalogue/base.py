@@ -19,6 +19,7 @@ from mtlskit.doctor.diagnosis import Diagnosis, Report
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.gather import Gathered, diagnose
 from mtlskit.errors import Code
+from tests.support.elsewhere import Elsewhere
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Fault:
 def check_fault(fault: Fault, stage: Stage) -> Report:
     """Break it, examine it, and hold what is said against what is true."""
     with fault.build(stage) as gathered:
-        report = trio.run(diagnose, gathered)
+        report = gathered.examine() if isinstance(gathered, Elsewhere) else trio.run(diagnose, gathered)
     (diagnosis,) = report.diagnoses
     told = told_of(diagnosis)
     failures = {finding.code for finding in diagnosis.findings if finding.verdict is Verdict.FAIL}
