@@ -8,13 +8,16 @@ that the server refuses it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 from mtlskit.doctor.finding import Finding, Layer, Verdict
+from mtlskit.errors import Code
 
-__all__ = ["Diagnosis", "Report"]
+__all__ = ["Diagnosis", "Report", "in_order", "settled"]
 
 _BLAME: Final = (
     Layer.CONFIGURATION,
@@ -35,6 +38,7 @@ _BLAME: Final = (
 )
 """Whose failure explains those after it."""
 
+_OF_OURS: Final = (Layer.IDENTITY, Layer.REVOCATION)
 _SHOWN: Final = {layer: place for place, layer in enumerate(Layer)}
 
 
@@ -85,6 +89,29 @@ class Report:
     def healthy(self) -> bool:
         """No tunnel has a failure."""
         return all(diagnosis.healthy for diagnosis in self.diagnoses)
+
+
+_PROVES: Final[Mapping[Code, frozenset[Code]]] = MappingProxyType(
+    {
+        Code.TLS_CLIENT_CA_UNKNOWN: frozenset({Code.CHAIN_INCOMPLETE}),
+        Code.TLS_CLIENT_CERTIFICATE_EXPIRED: frozenset({Code.CERTIFICATE_EXPIRED}),
+        Code.TLS_CLIENT_CERTIFICATE_REFUSED: frozenset({Code.CERTIFICATE_NOT_FOR_CLIENTS, Code.SIGNATURE_WEAK}),
+        Code.TLS_CLIENT_CERTIFICATE_REVOKED: frozenset({Code.CERTIFICATE_REVOKED}),
+    }
+)
+"""What a server says of our certificate, and which doubts about it that proves."""
+
+
+def settled(findings: Sequence[Finding]) -> list[Finding]:
+    """A warning about our certificate that the server has confirmed stops clients: it is the failure, and the cause."""
+    said = {finding.code for finding in findings if finding.verdict is Verdict.FAIL}
+    proven = {code for each in said if each is not None for code in _PROVES.get(each, ())}
+    return [
+        replace(each, verdict=Verdict.FAIL)
+        if each.verdict is Verdict.WARN and each.code in proven and each.layer in _OF_OURS
+        else each
+        for each in findings
+    ]
 
 
 def in_order(findings: list[Finding]) -> tuple[Finding, ...]:

@@ -34,7 +34,7 @@ from mtlskit.doctor.checks import (
 )
 from mtlskit.doctor.checks.client_certificate import present
 from mtlskit.doctor.checks.heroku import HerokuSide
-from mtlskit.doctor.diagnosis import Diagnosis, in_order
+from mtlskit.doctor.diagnosis import Diagnosis, in_order, settled
 from mtlskit.doctor.finding import Finding, Layer, Verdict, skipped, warned
 from mtlskit.doctor.watching import Nobody, Watcher
 from mtlskit.errors import Code, DoctorError
@@ -75,7 +75,7 @@ async def examine(case: Case, watcher: Watcher | None = None) -> Diagnosis:
         name=case.name,
         kind=case.kind.value,
         upstream=examination.upstream,
-        findings=in_order(examination.findings),
+        findings=in_order(settled(examination.findings)),
         seconds=trio.current_time() - began,
         complete=not scope.cancelled_caught,
     )

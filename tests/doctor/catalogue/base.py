@@ -60,7 +60,11 @@ def check_fault(fault: Fault, stage: Stage) -> Report:
     """Break it, examine it, and hold what is said against what is true."""
     with fault.build(stage) as gathered:
         report = gathered.examine() if isinstance(gathered, Elsewhere) else trio.run(diagnose, gathered)
-    (diagnosis,) = report.diagnoses
+    diagnosis, *others = report.diagnoses  # a configuration of which one part is wrong, and the tunnels that are right
+    for other in others:
+        assert {finding.code for finding in other.findings if finding.code} <= fault.also | fault.warnings, told_of(
+            other
+        )
     told = told_of(diagnosis)
     failures = {finding.code for finding in diagnosis.findings if finding.verdict is Verdict.FAIL}
     warnings = {finding.code for finding in diagnosis.warnings}
