@@ -193,6 +193,8 @@ def _full(login: _Login, fields: ErrorFields) -> Refusal:
 def _not_ready(login: _Login, fields: ErrorFields) -> Refusal:
     sentence = f"{login.where} takes nobody now: {said(fields)}"
     hint = "it may be starting, stopping or recovering: try again in a minute"
-    if fields.sqlstate[:2] != _INTERVENTION:
+    if "standby" in fields.detail:
+        hint = "it is a standby that takes no queries (hot_standby = off): find out where the primary is"
+    elif fields.sqlstate[:2] != _INTERVENTION:
         hint = "the server is in trouble: whoever runs it must look at its log, its memory and its disks"
     return Refusal(UpstreamLost(Code.PG_NOT_READY, sentence, hint), ("mtlskit doctor --watch",))

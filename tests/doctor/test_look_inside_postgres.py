@@ -345,3 +345,14 @@ async def test_the_session_says_who_it_is_and_leaves_nothing_behind(postgres: Po
     said = postgres.log()[len(before) :]
     assert "application_name=mtlskit-doctor" in said
     assert "unexpected EOF" not in said
+
+
+@pytest.mark.parametrize("name", ["PGUSER", "PGDATABASE", "PGPASSWORD"])
+@pytest.mark.parametrize("odd", ["a\0b", "a\udcffb"])
+async def test_what_cannot_be_said_to_a_server(papers: Papers, name: str, odd: str) -> None:
+    async def by_password(server: ServerSide) -> None:
+        await server.open()
+        await Scram(server, "another").whole()
+
+    found = await _at(by_password, papers, WHO | {name: odd})
+    assert found["postgres.login"].code is Code.PG_LOGIN_REFUSED

@@ -90,9 +90,11 @@ class _Visit:
             await session.enter(self.who, self.case.tunnel.login)
         except UpstreamError as exc:
             broken = exc
-        except ValueError:  # a NUL in a name or a password
+        except ValueError:  # a NUL, or bytes that are no text: the protocol has no way to say them
             broken = UpstreamRefusedUs(
-                Code.PG_LOGIN_REFUSED, "the user, the database or the password holds a NUL", "look at the variables"
+                Code.PG_LOGIN_REFUSED,
+                f"the user, the database or the password of {self.who.source} cannot be sent to a server",
+                "look at the variables, or at the password file: something in them is no text",
             )
         entry = session.entry
         findings = [*self._trouble(entry)]

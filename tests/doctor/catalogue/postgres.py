@@ -19,6 +19,7 @@ from mtlskit.errors import Code
 from mtlskit.wire.postgres.messages import authentication_ok, authentication_sasl, error_response
 from mtlskit.wire.postgres.scram import SCRAM_PLUS
 from tests.doctor.catalogue.base import Fault, Stage
+from tests.services.builds import MAJORS, postgres_build
 from tests.services.pki import Pki
 from tests.services.postgres import PostgresServer, Shutdown
 from tests.services.settings import ServerOptions
@@ -106,13 +107,33 @@ def _stopping(stage: Stage) -> Iterator[Gathered]:
 def _standby(stage: Stage) -> Iterator[Gathered]:
     """A server that recovers for ever: nobody has told it where its primary is."""
     server: PostgresServer = stage.fixture("make_postgres")()
+    _make_standby(server)
+    yield gathered(server.port, server.pki, login())
+
+
+class _Recovering(PostgresServer):
+    """Says of itself that it is a standby, and no more, as it takes nobody."""
+
+    def _pid_file(self, line: int) -> str:
+        return super()._pid_file(line).replace("standby", "ready")
+
+
+@contextmanager
+def _recovering(stage: Stage) -> Iterator[Gathered]:
+    stage.fixture("services")
+    options = ServerOptions(settings={"hot_standby": "off"})
+    with _Recovering(postgres_build(max(MAJORS)), stage.fixture("pki"), options) as server:
+        _make_standby(server)
+        yield gathered(server.port, server.pki, login())
+
+
+def _make_standby(server: PostgresServer) -> None:
     server.stop()
     signal_file = server.folder / "data" / "standby.signal"
     signal_file.touch()
-    status = (server.folder / "data" / "PG_VERSION").stat()
-    os.chown(signal_file, status.st_uid, status.st_gid)
+    owner = (server.folder / "data" / "PG_VERSION").stat()
+    os.chown(signal_file, owner.st_uid, owner.st_gid)
     server.start()
-    yield gathered(server.port, server.pki, login())
 
 
 @contextmanager
@@ -312,6 +333,13 @@ FAULTS: tuple[Fault, ...] = (
         Code.PG_FULL,
         partial(_own, login(), statements=(f"ALTER DATABASE {DATABASE} CONNECTION LIMIT 1",), sessions=1),
         seen=f"the database {DATABASE}",
+    ),
+    Fault(
+        "postgres-recovering",
+        "the server is a standby that takes no queries",
+        Code.PG_NOT_READY,
+        _recovering,
+        seen="not accepting connections",
     ),
     Fault("postgres-stopping", "the server is stopping", Code.PG_NOT_READY, _stopping, seen="shutting down"),
     Fault(
