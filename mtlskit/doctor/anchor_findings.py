@@ -7,13 +7,14 @@ import shlex
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 
-from mtlskit.config.values import IdentityConfig
+from mtlskit.config.values import IdentityConfig, IssuerConfig
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
 from mtlskit.doctor.identity_files import CA, IdentityFiles
 from mtlskit.errors import Code, IdentityError
@@ -26,6 +27,7 @@ __all__ = ["anchors_in", "look_at_anchors"]
 
 _ANCHORS = "identity.anchors"
 _TOLD = 3
+_DATES = (Code.CERTIFICATE_EXPIRED, Code.CERTIFICATE_NOT_YET_VALID)
 
 
 def anchors_in(files: IdentityFiles, source: str) -> tuple[x509.Certificate, ...]:
@@ -45,9 +47,11 @@ def look_at_anchors(
         return None, (skipped(Layer.IDENTITY, _ANCHORS, CA, about=source),)
     show = (f"mtlskit certs show {shlex.quote(source)}",)
     try:
-        trust = trust_of(config, now=now)
+        # Whether the store has a certificate is said elsewhere: the server can be looked at without one.
+        trust = trust_of(replace(config, issuer=IssuerConfig()), now=now)
     except IdentityError as exc:
-        return None, (failed(Layer.IDENTITY, _ANCHORS, exc, about=source, commands=show),)
+        facts = _dates(anchors_in(files, source)) if exc.code in _DATES else {}
+        return None, (failed(Layer.IDENTITY, _ANCHORS, exc, about=source, commands=show, **facts),)
     if config.ca is None:
         return trust, (_system_roots(),)
     anchors = anchors_in(files, source)
@@ -55,6 +59,15 @@ def look_at_anchors(
     if not usable:
         return trust, (failed(Layer.IDENTITY, _ANCHORS, _useless(anchors, source, now), about=source, commands=show),)
     return trust, (_of_usable(anchors, usable, source, now),)
+
+
+def _dates(anchors: Sequence[x509.Certificate]) -> dict[str, Any]:
+    """Of the one that is most nearly usable, which the error is about."""
+    latest = max(anchors, key=lambda each: each.not_valid_after_utc)
+    return {
+        "not_before": latest.not_valid_before_utc.isoformat(),
+        "not_after": latest.not_valid_after_utc.isoformat(),
+    }
 
 
 def _usable(anchor: x509.Certificate, now: datetime) -> bool:

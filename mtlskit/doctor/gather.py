@@ -74,7 +74,7 @@ def from_flags(given: Mapping[str, Any], means: Means, *, base: Path | None = No
     config = config_from_flags(**filled, base=base or Path.cwd(), environ=means.environ)
     (tunnel,) = config.tunnels
     identity = None if without_identity else tunnel.identity
-    told = f"{tunnel.listen} " if given.get("listen") else ""
+    told = f", {tunnel.listen}" if given.get("listen") else ""
     findings = (_described(tunnel, "flags", told),)
     return Gathered((Case(tunnel.name, tunnel, identity, config, of_file=False, means=means, findings=findings),))
 
@@ -131,7 +131,7 @@ def _as_far_as_possible(path: Path, names: Sequence[str], means: Means, error: C
 
 
 def _of_file(config: ProxyConfig, tunnel: TunnelConfig, means: Means) -> Case:
-    findings = (_described(tunnel, str(config.source), f"{tunnel.listen} "),)
+    findings = (_described(tunnel, str(config.source), f", {tunnel.listen}"),)
     return Case(tunnel.name, tunnel, tunnel.identity, config, of_file=True, means=means, findings=findings)
 
 
@@ -140,7 +140,7 @@ def _described(tunnel: TunnelConfig, source: str, listen: str) -> Finding:
     return passed(
         Layer.CONFIGURATION,
         _READ,
-        f'{source}: {tunnel.kind}, {listen}→ {", ".join(upstream)}, verify = "{tunnel.verify}"',
+        f'{source}: {tunnel.kind}{listen} → {", ".join(upstream)}, verify = "{tunnel.verify}"',
         about=source,
         file=None if source == "flags" else source,
         kind=tunnel.kind.value,

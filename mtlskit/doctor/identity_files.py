@@ -65,7 +65,11 @@ def read_files(config: IdentityConfig, proxy: ProxyConfig, *, with_pair: bool) -
             path = files.passphrase_file
             passphrase = reader.read(PASSPHRASE, path, "passphrase", lambda path, _: read_passphrase_file(path))
         reader.look_at_folder(files.key.parent)
-    ca = None if files.ca is None else reader.read(CA, files.ca, "CA file", read_public)
+    ca = None
+    if files.ca is not None and not stored and files.ca.parent == files.cert.parent:
+        reader.findings.append(skipped(Layer.FILES, CA, _STORE))
+    elif files.ca is not None:
+        ca = reader.read(CA, files.ca, "CA file", read_public)
     return IdentityFiles(tuple(reader.findings), certificate, key, passphrase, ca)
 
 

@@ -164,13 +164,19 @@ def resolved(config: IdentityConfig) -> IdentityConfig:
     """The same files, with the links of the certificate's folder followed once for all that are said to lie in it.
 
     Otherwise a `current` that is switched while we read would give files of two versions. Raises IdentityError
-    (NOTHING_STORED) for an identity of the store that has none yet.
+    (NOTHING_STORED) for an identity of the store that has none yet, STORE_DAMAGED where the one in use is gone.
     """
     folder = config.cert.parent
     try:
         target = resolve_current(folder)
     except (OSError, RuntimeError, ValueError) as exc:  # RuntimeError: a loop of links, before Python 3.13
         if isinstance(exc, FileNotFoundError) and config.issuer.kind is not IssuerKind.FILES:
+            if folder.is_symlink():
+                raise IdentityError(
+                    Code.STORE_DAMAGED,
+                    f"{config.name}: {folder} leads to {folder.readlink()}, which is not there",
+                    f"restore it from a backup, or have a new one issued: mtlskit certs rotate {config.name}",
+                ) from exc
             raise IdentityError(
                 Code.NOTHING_STORED,
                 f"{config.name}: no certificate has been issued yet: there is no {folder}",

@@ -1,4 +1,4 @@
-"""Faults of the configuration, of files and rights, of keys, certificates and trust anchors, of revocation, the clock."""
+"""Faults of configuration, files and rights, of keys, certificates and trust anchors, of revocation and the clock."""
 
 from __future__ import annotations
 
@@ -158,11 +158,12 @@ def _as_somebody_else(stage: Stage, unreadable: str) -> Iterator[Gathered]:
             if os.geteuid() == 0:
                 os.chown(copied[role], NOBODY, NOBODY)
         copied[unreadable].chmod(0)
+        flags = place.flags(**copied)
         if os.geteuid() == 0:
             os.chown(copied[unreadable], 0, 0)
             os.seteuid(NOBODY)
             stack.callback(os.seteuid, 0)
-        yield from_flags(place.flags(**copied), means())
+        yield from_flags(flags, means())
 
 
 def _exposed(place: Place) -> Flags:
