@@ -44,8 +44,8 @@ UpstreamOption = Annotated[
     list[str] | None,
     _option(
         "ADDR",
-        "HOST:PORT, or a postgres:// or kafka+ssl:// URL; repeatable, tried in order. A URL with a password belongs"
-        " in the variable.",
+        "HOST:PORT, or a postgres:// or kafka+ssl:// URL; repeatable, tried in order; or heroku:ADDON. A URL with a"
+        " password belongs in the variable.",
         envvar="MTLSKIT_UPSTREAM",
     ),
 ]

@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from mtlskit.config.values import Endpoint, KafkaDoors, TcpAddress, TunnelConfig, TunnelKind, Verify, VerifyMode
-from mtlskit.errors import Code, ListenError
+from mtlskit.errors import Code, ListenError, UpstreamLost
 from mtlskit.heroku.values import KafkaBrokers
 from mtlskit.proxy.door_words import door_warnings
 from mtlskit.proxy.events import (
@@ -32,8 +32,10 @@ from mtlskit.proxy.events import (
 from mtlskit.proxy.kafka import brokers as brokers_module
 from mtlskit.proxy.kafka.denied import Denials
 from mtlskit.proxy.kafka.loops import leads_to
+from mtlskit.proxy.kafka.outage import Outage
 from mtlskit.proxy.kafka.refusals import Refusals
 from mtlskit.wire.kafka.advertised import NOWHERE
+from mtlskit.wire.kafka.asking import metadata_request
 from mtlskit.wire.kafka.denials import Denied
 from tests.support.addons import FakeLookup, credential_at
 from tests.support.fake_kafka import FakeCluster, ask_metadata, fake_broker, who_is_there
@@ -216,6 +218,35 @@ async def test_the_cluster_cannot_be_asked_for_another_reason_now(
                 await eventually(lambda: upstream.connections > came + 5)
         assert "SASL" in told.hint
         assert len(running.events.of(ClusterUnseen)) == 2
+
+
+async def test_a_certificate_that_is_refused_after_the_handshake_is_there_for_status(papers: Papers) -> None:
+    """Dialling succeeds: under TLS 1.3 the refusal comes when the handshake is done for us."""
+
+    async def refuses(server: ServerSide) -> None:
+        await server.refuse_in_handshake()
+
+    strict = papers.strict_context()
+    async with (
+        fake_upstream(papers, refuses, context=strict) as upstream,
+        running_proxy(kafka(papers, upstream.endpoint)) as running,
+    ):
+        (one,) = running.proxy.tunnels
+        await running.events.wait_for(ClusterUnseen)
+        assert one.upstream_failure is not None
+        assert one.upstream_failure[0].code is Code.TLS_CLIENT_CA_UNKNOWN
+        async with running.connect() as client:
+            await client.send(metadata_request(1))
+            assert await client.read_to_end() == b""
+        await eventually(lambda: one.upstream_failure is not None)
+
+
+def test_resets_and_closes_of_one_broker_are_told_as_one_trouble() -> None:
+    told: list[Code] = []
+    outage = Outage(lambda error, _: told.append(error.code), lambda: told.clear())
+    for code in (Code.TCP_RESET, Code.UPSTREAM_CLOSED, Code.TCP_RESET, Code.TCP_REFUSED):
+        outage.failed(UpstreamLost(code, "b1 is away"), 1.0)
+    assert told == [Code.TCP_RESET, Code.TCP_REFUSED]
 
 
 async def test_a_tunnel_that_closes_asks_the_cluster_no_more(papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import random
 import ssl
+from datetime import UTC, datetime
 from typing import Final, NoReturn
 
 import trio
 
-from mtlskit.errors import Code, MtlskitError
+from mtlskit.errors import Code, MtlskitError, UpstreamRefusedUs
 from mtlskit.net.dial import Upstream
 from mtlskit.net.faults import closed_early, no_answer, tcp_fault, tls_fault
 from mtlskit.proxy.events import ClusterUnseen, described
@@ -76,6 +77,8 @@ class ClusterLook:
             finally:
                 upstream.tls.close()
         except MtlskitError as exc:
+            if isinstance(exc, UpstreamRefusedUs):  # under TLS 1.3 that is known only after dialling has succeeded
+                self._parts.failed = exc, datetime.now(UTC)
             if exc.code not in self._told:
                 self._told.add(exc.code)
                 self._parts.emit(ClusterUnseen(tunnel=self._parts.config.name, **described(exc)))

@@ -40,7 +40,7 @@ class Outage:
 
     def failed(self, error: UpstreamError, now: float) -> None:
         """A connection could not be made. `now`: trio's clock."""
-        self._failed(error, now, news=self.error is None or self.error.code is not error.code)
+        self._failed(error, now, news=self.error is None or _trouble(self.error.code) is not _trouble(error.code))
         self._made = False
 
     def failed_after_all(self, error: UpstreamError, now: float) -> None:
@@ -48,7 +48,7 @@ class Outage:
 
         The next one will be made as well, which says nothing, so it is told by the clock alone.
         """
-        self._failed(error, now, news=self._told is not error.code)
+        self._failed(error, now, news=self._told is not _trouble(error.code))
         self._made = True
 
     def _failed(self, error: UpstreamError, now: float, *, news: bool) -> None:
@@ -56,7 +56,7 @@ class Outage:
         self._untold += 1
         if news or now - self._told_at >= TOLD_EVERY:
             self.tell(error, self._untold)
-            self._untold, self._told_at, self._told = 0, now, error.code
+            self._untold, self._told_at, self._told = 0, now, _trouble(error.code)
 
     def worked(self) -> None:
         """A connection was made."""
@@ -65,3 +65,8 @@ class Outage:
             if not self._made:
                 self._untold = 0
                 self.over()
+
+
+def _trouble(code: Code) -> Code:
+    """A broker that is going away resets some connections and closes others: one trouble, and told as one."""
+    return Code.UPSTREAM_CLOSED if code is Code.TCP_RESET else code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 
 import trio
@@ -77,5 +78,7 @@ class BrokerSession(TcpSession):
 
     def _turned_away(self, exc: UpstreamError) -> None:
         """The broker ended the session before it said a word. With TLS 1.3 that is how it refuses a certificate."""
+        if self._broker is None:
+            self._parts.failed = exc, datetime.now(UTC)
         self._outage.failed_after_all(exc, trio.current_time())
         self._brokers.ask_again()

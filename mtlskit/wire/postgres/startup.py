@@ -60,6 +60,9 @@ _HTTP_OPENINGS: Final = tuple(
 
 _TLS_HANDSHAKE: Final = 0x16  # the content type of a TLS record that carries a ClientHello (RFC 8446, section 5.1)
 
+_KAFKA_API_VERSIONS: Final = 18
+"""The key of the request that every client of Kafka begins with, where a StartupMessage has the major version."""
+
 _ENCRYPTION_KINDS: Final[dict[int, Literal["ssl", "gss"]]] = {SSL_REQUEST_CODE: "ssl", GSSENC_REQUEST_CODE: "gss"}
 
 
@@ -170,6 +173,12 @@ class StartupReader:
             _check_size(length, 8, 8, "SSLRequest or GSSENCRequest")
         elif code == CANCEL_REQUEST_CODE:
             _check_size(length, 12 + MIN_CANCEL_KEY, 12 + MAX_CANCEL_KEY, "CancelRequest")
+        elif code >> 16 == _KAFKA_API_VERSIONS:
+            raise ClientProtocolError(
+                Code.PG_CLIENT_VERSION,
+                "the client speaks the Kafka protocol, and this tunnel leads to a PostgreSQL",
+                'if a Kafka is meant: kind = "kafka" (--kind kafka) for the tunnel that leads to one',
+            )
         elif code >> 16 != 3:
             raise ClientProtocolError(
                 Code.PG_CLIENT_VERSION,

@@ -150,6 +150,7 @@ WRONG = {
     "cancel with a long key": (packet(269, 80877102), Code.PG_CLIENT_RUBBISH),
     "protocol 2.0": (packet(296, 0x20000), Code.PG_CLIENT_VERSION),
     "protocol 4.0": (packet(64, 0x40000), Code.PG_CLIENT_VERSION),
+    "ApiVersions of Kafka": (packet(43, 18 << 16 | 3), Code.PG_CLIENT_VERSION),
     "an unknown request": (packet(8, 80877105), Code.PG_CLIENT_VERSION),
     "TLS": (b"\x16", Code.PG_CLIENT_SPEAKS_TLS),
     "TLS after an SSLRequest": (SSL_REQUEST + CLIENT_HELLO[:1], Code.PG_CLIENT_SPEAKS_TLS),
@@ -180,6 +181,15 @@ def test_each_refusal_is_one_line_and_says_what_to_do(name: str) -> None:
         deque(iter(reader.next_event, None), maxlen=0)  # all events
     assert "\n" not in caught.value.sentence + caught.value.hint
     assert caught.value.hint
+
+
+def test_a_client_of_kafka_is_told_which_kind_of_tunnel_it_needs() -> None:
+    reader = StartupReader()
+    reader.receive(packet(43, 18 << 16 | 4))
+    with pytest.raises(ClientProtocolError) as caught:
+        reader.next_event()
+    assert "speaks the Kafka protocol" in caught.value.sentence
+    assert 'kind = "kafka"' in caught.value.hint
 
 
 def test_a_refused_client_stays_refused() -> None:
