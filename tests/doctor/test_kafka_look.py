@@ -1,0 +1,197 @@
+"""The look inside a cluster that answers oddly: what is said of it, and that nothing is said that is not so."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from mtlskit.doctor.case import Identified
+from mtlskit.doctor.checks.kafka import look_inside_kafka
+from mtlskit.doctor.finding import Verdict
+from mtlskit.doctor.kafka_members import MOST_VISITED
+from mtlskit.errors import Code
+from mtlskit.net.identity import load_snapshot
+from tests.doctor.catalogue.kafka import gathered
+from tests.services.pki import Pki
+from tests.support.kafka_liar import HANG_UP, METADATA, Body, answer_to, metadata, text
+from tests.support.kafka_looks import broker, look, looked, named
+
+NO_GROUPS = answer_to(16, struct.pack("!hi", 0, 0))
+
+
+def alone(host: str = "127.0.0.1", **more: object) -> Callable[[list[int]], Body]:
+    """A cluster of the broker itself."""
+    return lambda ports: metadata(lambda: [(1, host, ports[0])], **more)  # type: ignore[arg-type]
+
+
+def topic(
+    name: str, *leaders: int, error: int = 0, replicas: int = 1, in_sync: int = 1, internal: bool = False
+) -> bytes:
+    """As Metadata has it; a partition for each leader."""
+    parts = b"".join(
+        struct.pack("!hii", 0 if leader >= 0 else 5, number, leader)
+        + struct.pack(f"!i{replicas}i", replicas, *range(replicas))
+        + struct.pack(f"!i{in_sync}i", in_sync, *range(in_sync))
+        for number, leader in enumerate(leaders)
+    )
+    return struct.pack("!h", error) + text(name) + struct.pack("!?i", internal, len(leaders)) + parts
+
+
+def topics(*each: bytes) -> bytes:
+    return struct.pack("!i", len(each)) + b"".join(each)
+
+
+def test_a_healthy_one(pki: Pki) -> None:
+    own = alone(topics=topics(topic("orders", 1, 1), topic("__consumer_offsets", 1, internal=True)))
+    groups = answer_to(16, struct.pack("!hi", 0, 2) + text("g.a") + text("consumer") + text("b") + text("consumer"))
+    findings = looked(pki, groups, own=own, prefix="g.")
+    assert {finding.verdict for finding in findings} == {Verdict.PASS}
+    [seen] = named(findings, "kafka.topics")
+    assert (seen.facts["names"], seen.facts["with_prefix"]) == (["orders"], 0)
+    [seen] = named(findings, "kafka.groups")
+    assert (seen.facts["names"], seen.facts["with_prefix"]) == (["b", "g.a"], 1)
+    [seen] = named(findings, "kafka.partitions")
+    assert seen.facts["count"] == 3
+    json.dumps([dict(finding.facts) for finding in findings])  # which scripts are given
+
+
+def test_without_an_identity_nothing_is_looked_at(pki: Pki) -> None:
+    [case] = gathered(pki, "127.0.0.1:1").cases
+    [finding] = trio.run(look_inside_kafka, case, case.tunnel.upstream, Identified(), "")
+    assert (finding.verdict, finding.because) == (Verdict.SKIPPED, "identity")
+
+
+def test_an_election_is_waited_for(pki: Pki) -> None:
+    """The first answer knows no leader of a partition, the next one does."""
+    states = [topics(topic("orders", -1)), topics(topic("orders", 1))]
+
+    def own(ports: list[int]) -> Body:
+        def body(key: int, request: bytes) -> bytes | None:
+            whole = request.endswith(b"\xff\xff\xff\xff")
+            state = (states.pop(0) if len(states) > 1 else states[0]) if key == METADATA and whole else topics()
+            return metadata(lambda: [(1, "127.0.0.1", ports[0])], topics=state)(key, request)
+
+        return body
+
+    findings = looked(pki, NO_GROUPS, own=own)
+    assert {finding.verdict for finding in findings} == {Verdict.PASS}
+
+
+def test_replicas_that_lag_are_told(pki: Pki) -> None:
+    [finding] = named(
+        looked(pki, NO_GROUPS, own=alone(topics=topics(topic("orders", 1, 1, replicas=3, in_sync=2)))),
+        "kafka.partitions",
+    )
+    assert finding.verdict is Verdict.PASS
+    assert "2 of them with fewer replicas in sync" in finding.seen
+    assert finding.facts["under_replicated"] == 2
+
+
+def test_partitions_without_a_leader_are_counted(pki: Pki) -> None:
+    own = alone(topics=topics(topic("a", *[-1] * 5), topic("b", -1, 1)))
+    [finding] = named(looked(pki, NO_GROUPS, own=own), "kafka.partitions")
+    assert finding.code is Code.KAFKA_NO_LEADER
+    assert finding.seen == "6 of 7 partitions have no leader: a-0, a-1, a-2, b-0, and 2 more"
+
+
+def test_more_topics_than_are_read(pki: Pki) -> None:
+    """That is no fault of the cluster's: its brokers are looked at all the same."""
+
+    def own(ports: list[int]) -> Body:
+        def body(key: int, request: bytes) -> bytes | None:
+            if key == METADATA and request.endswith(b"\xff\xff\xff\xff"):
+                return bytes(17 * 1024 * 1024)
+            return metadata(lambda: [(1, "127.0.0.1", ports[0])])(key, request)
+
+        return body
+
+    findings = looked(pki, NO_GROUPS, own=own)
+    assert {finding.verdict for finding in findings} == {Verdict.PASS, Verdict.SKIPPED}
+    [finding] = named(findings, "kafka.topics")
+    assert finding.because == "the list of topics is above 16 MiB"
+
+
+def test_more_brokers_than_are_visited(pki: Pki) -> None:
+    named_brokers = [(node, f"host-{node}", 0) for node in range(MOST_VISITED + 3)]
+    visits = named(looked(pki, metadata(lambda: named_brokers)), "kafka.broker")
+    assert [finding.verdict for finding in visits] == [Verdict.FAIL] * MOST_VISITED + [Verdict.SKIPPED]
+    assert visits[-1].about == "3 more brokers"
+
+
+@pytest.mark.parametrize("error", [31, 15])
+def test_groups_that_may_not_be_seen(pki: Pki, error: int) -> None:
+    findings = looked(pki, answer_to(16, struct.pack("!hi", error, 0)), own=alone())
+    [finding] = named(findings, "kafka.groups")
+    assert finding.verdict is Verdict.SKIPPED
+    assert not [each for each in findings if each.verdict in (Verdict.FAIL, Verdict.WARN)]
+
+
+def test_a_wildcard_that_leads_there_by_chance(pki: Pki) -> None:
+    with broker(pki, NO_GROUPS, own=alone("0.0.0.0")) as port:
+        findings = look(gathered(pki, f"127.0.0.1:{port}", verify="ca"))
+    [finding] = named(findings, "kafka.broker")
+    assert (finding.verdict, finding.code) == (Verdict.WARN, Code.KAFKA_ODD_ADDRESS)
+
+
+@pytest.mark.parametrize("host", ["", "a b", "caf\u00e9", "a\x1b[31m", "h" * 300])
+def test_hosts_that_are_none(pki: Pki, host: str) -> None:
+    [finding] = named(looked(pki, metadata(lambda: [(1, host, 9092)])), "kafka.broker")
+    assert finding.code is Code.KAFKA_ODD_ADDRESS
+    assert finding.seen.isprintable()
+    assert finding.about.isprintable()
+    assert len(finding.seen) < 1000
+
+
+def test_strangers_words_are_bounded_and_escaped(pki: Pki) -> None:
+    nasty = "\x1b[2J\n\u202e" + "x" * 30_000
+    groups = answer_to(16, struct.pack("!hi", 0, 60) + (text(nasty) + text("")) * 60)
+    findings = looked(pki, groups, own=alone(topics=topics(topic(nasty, -1), topic(nasty + "y", 1))))
+    for finding in findings:
+        told = json.dumps(dict(finding.facts), ensure_ascii=False)
+        assert (finding.seen + finding.about + told).isprintable()
+        assert len(finding.seen) < 2000
+        assert len(told) < 50 * 300
+
+
+def test_a_login_that_is_wanted(pki: Pki) -> None:
+    mechanisms = answer_to(17, struct.pack("!hi", 33, 2) + text("SCRAM-SHA-512") + text("\x1b" * 500))
+    findings = looked(pki, answer_to(METADATA, HANG_UP), mechanisms, write_test="orders")
+    assert [finding.verdict for finding in findings] == [Verdict.PASS, Verdict.SKIPPED, Verdict.SKIPPED]
+    assert "SCRAM-SHA-512" in findings[1].seen
+    assert findings[1].seen.isprintable()
+
+
+def test_a_broker_that_breaks_off_when_asked_for_its_groups(pki: Pki) -> None:
+    [finding] = named(looked(pki, answer_to(16, HANG_UP), own=alone()), "kafka.broker")
+    assert finding.code is Code.KAFKA_BROKER_UNREACHABLE
+    assert "closed the connection after a ListGroups request" in finding.seen
+
+
+def test_a_command_looks_at_that_broker_alone(pki: Pki) -> None:
+    findings = looked(pki, metadata(lambda: [(1, "127.0.0.1", 1)]), verify="name:localhost")
+    [finding] = named(findings, "kafka.broker")
+    [command] = finding.commands
+    assert command.startswith("mtlskit doctor --kind kafka --upstream 127.0.0.1:1 --cert ")
+    assert command.endswith(" --verify name:localhost")
+
+
+async def test_whoever_gives_up_leaves_nothing_behind(pki: Pki) -> None:
+    """pytest fails for a socket that is left open."""
+    with broker(pki, answer_to(METADATA, b"")) as port:
+        [case] = gathered(pki, f"127.0.0.1:{port}").cases
+        assert case.identity is not None
+        snapshot = load_snapshot(case.identity, verify=case.tunnel.verify)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                async def examine() -> None:
+                    await look_inside_kafka(case, case.tunnel.upstream, Identified(snapshot=snapshot), "")
+
+                nursery.start_soon(examine)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        assert scope.cancelled_caught
