@@ -292,6 +292,7 @@ async def test_a_gateway_that_has_looked_at_the_certificate(papers: Papers, seen
     """It demands one, so it is no fault that the server behind it has not seen ours."""
     found = await _at(answering(WELL | {"pg_stat_ssl": seen}), papers)
     assert found["postgres.certificate"].verdict is Verdict.PASS
+    assert "insists on a client certificate" in found["postgres.certificate"].seen
 
 
 async def test_another_certificate_than_ours(papers: Papers) -> None:

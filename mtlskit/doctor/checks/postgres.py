@@ -7,7 +7,7 @@ it, and whether it takes anybody at all, is seen even so, and nothing else that 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Any
 
@@ -108,8 +108,9 @@ class _Visit:
         with suppress(UpstreamError):  # said by the next question
             system_user = await inside.system_user()
         findings += [self._in(entry, system_user), *await inside.look()]
-        if inside.certificate_unseen and not await self._demanded():
-            findings = [self._unused() if each.check == _CERTIFICATE else each for each in findings]
+        if inside.certificate_unseen:
+            demanded = await self._demanded()
+            findings = [self._unseen(each, demanded) if each.check == _CERTIFICATE else each for each in findings]
         return tuple(findings)
 
     def _trouble(self, entry: Entry) -> tuple[Finding, ...]:
@@ -177,8 +178,7 @@ class _Visit:
         if entry.refusal is not None:
             return self._refused(entry)
         if not self.who.password:
-            because = self.found.missing
-            return skipped(Layer.POSTGRES, _LOGIN, because, about=self.about, seen=f"not tried: {because}")
+            return skipped(Layer.POSTGRES, _LOGIN, self.found.missing, about=self.about, seen="not tried")
         if self.case.tunnel.login is Login.CLIENT:
             asked = " or ".join(bounded_text(each) for each in entry.asked)
             because = f"no login by {asked}"
@@ -206,7 +206,7 @@ class _Visit:
             key=str(self.case.identity.key) if self.case.identity else "",
         )
         if self.made_up and not refusal.of_anybody:
-            seen = f"not tried: {self.found.missing}; of {self.user} it says: {refusal.error.sentence}"
+            seen = f"not tried; of {self.user} the server says: {refusal.error.sentence}"
             return skipped(Layer.POSTGRES, _LOGIN, self.found.missing, about=self.about, seen=seen)
         return failed(
             Layer.POSTGRES,
@@ -247,14 +247,17 @@ class _Visit:
         alpn = _alpn_of(self.case)
         return load_snapshot(identity, verify=used.verify, alpn=alpn, now=self.case.means.now(), show=False)
 
-    def _unused(self) -> Finding:
+    def _unseen(self, finding: Finding, demanded: bool) -> Finding:
+        """The server has not seen our certificate: a gateway may have looked at it, and else nobody has."""
+        if demanded:
+            return replace(finding, seen=f"{finding.seen}; what stands before it insists on a client certificate")
         error = UpstreamRefusedUs(
             Code.PG_CERTIFICATE_UNUSED,
             f"{self.endpoint} has seen no client certificate in this session, and lets clients without one come as far",
             "on the server, ssl_ca_file names the CA of the clients, and clientcert=verify-ca in pg_hba.conf demands a"
             " certificate",
         )
-        return warned(Layer.POSTGRES, _CERTIFICATE, error, about=self.about)
+        return warned(Layer.POSTGRES, _CERTIFICATE, error, about=self.about, **finding.facts)
 
 
 def _alpn_of(case: Case) -> tuple[str, ...]:
