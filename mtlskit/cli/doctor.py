@@ -52,8 +52,8 @@ Examples:
   mtlskit doctor explain "tlsv1 alert unknown ca"
                                      what a client's error means
 
-It changes nothing, except that --write-test writes one record. What it logs in to Postgres with: PGUSER and PGPASSWORD,
-the password in the upstream's URL, or Heroku's credential. A tunnel that is called explain: mtlskit doctor -- explain
+It changes nothing, except that --write-test writes one record. It logs in to Postgres with the add-on's credential, or
+as psql would: PGUSER and PGPASSWORD, DATABASE_URL, ~/.pgpass. A tunnel called explain: mtlskit doctor -- explain
 
 \b
 Exit status:

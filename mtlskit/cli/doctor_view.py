@@ -40,6 +40,7 @@ _LABEL = 7
 _MARKS = {"pass": "✓", "warn": "!", "fail": "✗", "skipped": "–"}  # noqa: RUF001 - an en dash is meant
 _ASCII_MARKS = {"pass": "+", "warn": "!", "fail": "x", "skipped": "-"}
 _COLOURS = {"pass": Colour.GREEN, "warn": Colour.YELLOW, "fail": Colour.RED, "skipped": Colour.DIM}
+_PLAIN_LETTERS = str.maketrans({"→": "->", "…": "...", "–": "-"})  # noqa: RUF001 - as above
 _LABELS = {"Cause": Colour.RED, "To do": Colour.BOLD, "More": Colour.DIM}
 _STATES = {"pass": "now passes", "warn": "now warns", "fail": "now fails", "skipped": "is not looked at any more"}
 
@@ -56,6 +57,7 @@ class _Style:
 def show_report(report: Report, *, quiet: bool = False, verbose: bool = False, interrupted: bool = False) -> None:
     """All tunnels, and one line in the end. `quiet`: only what is wrong; nothing where nothing is."""
     from mtlskit.doctor.outline import summary
+    from mtlskit.doctor.redaction import told
 
     style = _Style(_width(), quiet, verbose)
     shown = [each for each in report.diagnoses if not quiet or not each.healthy or each.warnings]
@@ -66,8 +68,8 @@ def show_report(report: Report, *, quiet: bool = False, verbose: bool = False, i
     if interrupted:
         _print(painted("interrupted: this is what was seen so far", Colour.YELLOW))
     elif shown or not quiet:
-        colour = Colour.GREEN if report.healthy else Colour.RED
-        _print(f"{painted(summary(report), colour)}{painted(f'; {report.seconds:.1f} s', Colour.DIM)}")
+        for text in _wrapped(f"{told(summary(report))}; {report.seconds:.1f} s", style.width, 0):
+            _print(painted(text, Colour.GREEN if report.healthy else Colour.RED))
 
 
 def show_change(change: Change) -> None:
@@ -336,5 +338,5 @@ def _print(text: str) -> None:
     """One line; letters that the output has not are escaped, where Python would end with an error."""
     if not _writable(text):
         encoding = sys.stdout.encoding or "ascii"
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
+        text = text.translate(_PLAIN_LETTERS).encode(encoding, "backslashreplace").decode(encoding)
     line(text)

@@ -101,6 +101,8 @@ def summary(report: Report) -> str:
     if who:
         verb = "needs" if len(who) == 1 and (troubled < 2 or number == 1) else "need"
         return f"{' and '.join(who)} {verb} attention{counted}"
+    if not number:
+        return "there was nothing to look at"
     return f"all {number} tunnels are well{counted}" if number > 1 else f"all is well{counted}"
 
 

@@ -38,6 +38,8 @@ print(*sys.modules, file=sys.stderr)
     [
         (("--help",), set()),
         (("--version",), set()),
+        (("doctor", "--help"), {"pydantic"}),
+        (("doctor", "explain", "--help"), {"pydantic"}),
         (("proxy", "--help"), {"pydantic"}),  # typer's own way to check the values of a command's options
     ],
 )
@@ -71,11 +73,17 @@ def test_the_help_of_proxy_has_examples_signals_and_names_for_values() -> None:
         assert f"\n  {line} " in shown
 
 
-@pytest.mark.parametrize("arguments", [(), ("proxy",), ("demo",), ("sandbox",), ("status",), ("reload",), ("stop",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *((), ("proxy",), ("demo",), ("sandbox",), ("status",), ("reload",), ("stop",)),
+        *(("doctor",), ("doctor", "explain")),
+    ],
+)
 def test_help_fits_a_terminal_of_80_columns(arguments: tuple[str, ...]) -> None:
     shown = _help(*arguments)
     assert max(len(line) for line in shown.splitlines()) <= 80
-    assert "..." not in shown.replace("[ARGS]...", "").replace("[TUNNEL]...", "")
+    assert "..." not in shown.replace("[ARGS]...", "").replace("[TUNNEL]...", "").replace("{TEXT}...", "")
 
 
 def test_no_arguments_show_the_help() -> None:
