@@ -36,8 +36,7 @@ class Cell:
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, width: int | None) -> Iterator[str]:
     """The lines of a table with its titles; `width` in cells of the terminal, None: as wide as it takes."""
     widths = [
-        max([cells(column.title), *(cells(row[number].text) for row in rows)])
-        for number, column in enumerate(columns)
+        max([cells(column.title), *(cells(row[number].text) for row in rows)]) for number, column in enumerate(columns)
     ]
     shown = list(range(len(columns)))
     if width is not None:
