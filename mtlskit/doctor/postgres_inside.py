@@ -90,6 +90,7 @@ class Inside:
         self._serial = serial
         self._about = str(endpoint)
         self._parameters = session.entry.parameters
+        self._broken: UpstreamError | None = None
         self.certificate_unseen = False
         """The server knows no client certificate of this session; whether it should is for another to find out."""
 
@@ -104,6 +105,8 @@ class Inside:
             self._round_trip,
         )
         try:
+            if self._broken is not None:
+                raise self._broken
             for look in looks:
                 findings.append(await look())
         except UpstreamError as exc:
@@ -111,10 +114,17 @@ class Inside:
         return tuple(findings)
 
     async def system_user(self) -> str | None:
-        """How the server knows us: "cert:CN=…" (PostgreSQL 16 and later); None where it does not say."""
+        """How the server knows us: "cert:CN=…" (PostgreSQL 16 and later); None where it does not say.
+
+        Never raises UpstreamError: `look` tells of a session that has broken.
+        """
         if _number(self._parameters.get("server_version", "").partition(".")[0]) < 16:
             return None
-        answer = await self._ask(_SYSTEM_USER)
+        try:
+            answer = await self._ask(_SYSTEM_USER)
+        except UpstreamError as exc:
+            self._broken = exc
+            return None
         return answer.rows[0][0] if _has(answer, 1) else None
 
     def _version(self) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trio
 
 from mtlskit.config.values import Endpoint, Login
 from mtlskit.doctor.case import Case, Credentials, Identified, Means
@@ -26,7 +28,16 @@ from mtlskit.wire.postgres.messages import (
 )
 from tests.doctor.catalogue.postgres import gathered, login
 from tests.services.postgres import PostgresServer
-from tests.support.fake_upstream import PARAMETER, READY, Papers, Script, ServerSide, fake_upstream, make_papers
+from tests.support.fake_upstream import (
+    PARAMETER,
+    READY,
+    Papers,
+    Script,
+    ServerSide,
+    fake_upstream,
+    make_papers,
+    nobody_listens,
+)
 from tests.support.scram_server import Scram
 from tests.support.until import until
 
@@ -357,3 +368,79 @@ async def test_what_cannot_be_said_to_a_server(papers: Papers, name: str, odd: s
 
     found = await _at(by_password, papers, WHO | {name: odd})
     assert found["postgres.login"].code is Code.PG_LOGIN_REFUSED
+
+
+async def test_a_server_that_has_gone_since(papers: Papers) -> None:
+    async with nobody_listens() as endpoint:
+        found = await _look(_case(endpoint, papers))
+    assert found["postgres.connect"].code is Code.TCP_REFUSED
+
+
+async def test_without_an_identity_there_is_nothing_to_try(papers: Papers) -> None:
+    case = _case(Endpoint("localhost", 1), papers)
+    (finding,) = await look_inside_postgres(case, Endpoint("localhost", 1), Identified(), None)
+    assert finding.verdict is Verdict.SKIPPED
+
+
+async def test_a_server_that_dies_in_the_middle_of_a_query(papers: Papers) -> None:
+    async def dying(server: ServerSide) -> None:
+        await server.open()
+        await server.send(LET_IN)
+        await server.read_exactly(1)
+        await server.read_packet()
+        await server.send(frame(b"S", b"a\0b\0") + error_response(sqlstate="57P02", message="a crash"))
+
+    found = await _at(dying, papers)
+    assert found["postgres.session"].code is Code.PG_QUERY_FAILED
+    assert "a crash" in found["postgres.session"].seen
+
+
+async def test_a_server_that_leaves_in_the_middle_of_a_session(papers: Papers) -> None:
+    async def leaving(server: ServerSide) -> None:
+        await server.open()
+        await server.send(LET_IN)
+        await server.read_exactly(1)
+
+    found = await _at(leaving, papers)
+    assert found["postgres.session"].code in (Code.UPSTREAM_CLOSED, Code.TCP_RESET)
+
+
+async def test_it_may_be_interrupted_and_leaves_nothing_open(papers: Papers) -> None:
+    arrived = trio.Event()
+
+    async def silent(server: ServerSide) -> None:
+        await server.open()
+        await server.send(LET_IN)
+        arrived.set()
+        await server.until_closed()
+
+    async with fake_upstream(papers, _forgiving(silent)) as upstream, trio.open_nursery() as nursery:
+        nursery.start_soon(_look, _case(upstream.endpoint, papers))
+        await arrived.wait()
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await upstream.all_closed()
+
+
+@pytest.mark.parametrize("refusing_strangers", [True, False])
+async def test_a_server_that_never_asks_for_a_certificate(papers: Papers, refusing_strangers: bool) -> None:
+    """It may still tell strangers something else, when they say who they are; only then is all well."""
+    seen = _row("t", "TLSv1.3", "AES", None, None, None)
+    well = answering(WELL | {"pg_stat_ssl": seen})
+    visits = 0
+
+    async def script(server: ServerSide) -> None:
+        nonlocal visits
+        visits += 1
+        if visits > 1 and refusing_strangers:
+            await server.open()
+            return
+        await well(server)
+
+    context = papers.server_context()
+    context.verify_mode = ssl.CERT_NONE
+    async with fake_upstream(papers, _forgiving(script), context=context) as upstream:
+        found = await _look(_case(upstream.endpoint, papers))
+        await upstream.all_closed()
+    certificate = found["postgres.certificate"]
+    assert certificate.code is (None if refusing_strangers else Code.PG_CERTIFICATE_UNUSED)

@@ -6,7 +6,6 @@ it, and whether it takes anybody at all, is seen even so, and nothing else that 
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Any
@@ -104,10 +103,8 @@ class _Visit:
             rest = skipped(Layer.POSTGRES, _INSIDE, _LOGIN, about=self.about)
             return (*findings, self._not_in(entry, broken), rest)
         inside = Inside(self.case, self.endpoint, session, self.snapshot.serial)
-        system_user = None
-        with suppress(UpstreamError):  # said by the next question
-            system_user = await inside.system_user()
-        findings += [self._in(entry, system_user), *await inside.look()]
+        findings.append(self._in(entry, None if entry.used else await inside.system_user()))
+        findings += await inside.look()
         if inside.certificate_unseen:
             demanded = await self._demanded()
             findings = [self._unseen(each, demanded) if each.check == _CERTIFICATE else each for each in findings]
