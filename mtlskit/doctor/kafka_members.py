@@ -32,7 +32,7 @@ from mtlskit.wire.kafka.cluster import (
 )
 from mtlskit.wire.kafka.tables import LIST_GROUPS, METADATA
 
-__all__ = ["MOST_VISITED", "Visited", "address_of", "told_host", "told_id", "visit_all"]
+__all__ = ["MOST_VISITED", "Visited", "address_of", "again", "told_host", "told_id", "visit_all"]
 
 MOST_VISITED: Final = 100
 """Brokers that are gone to. Each takes a connection, all at once."""
@@ -174,7 +174,7 @@ class _Visit:
             f" If it is elsewhere, {_ADVERTISED}",
         )
         facts = self._facts(endpoint, reached=False, reason=exc.code.value)
-        command = _again(self._door.case, endpoint)
+        command = again(self._door.case, upstream=endpoint)
         return failed(Layer.KAFKA, _CHECK, error, about=self._about, commands=command, **facts)
 
     def _odd(self, why: str, hint: str) -> Finding:
@@ -210,16 +210,21 @@ class _Visit:
         return {"broker": self._member.node_id, "address": str(endpoint), **more}
 
 
-def _again(case: Case, endpoint: Endpoint) -> tuple[str, ...]:
-    """The command that looks at one broker alone, layer by layer."""
+def again(case: Case, *more: str, upstream: Endpoint | None = None) -> tuple[str, ...]:
+    """The command that examines the case with these flags more, or with flags alone another upstream; none where no
+    command would."""
+    if case.of_file and upstream is None:
+        return (shlex.join(["mtlskit", "doctor", case.name, *more]),)
     identity, verify = case.identity, case.tunnel.verify
     if identity is None:
         return ()
-    words = ["mtlskit", "doctor", "--kind", "kafka", "--upstream", str(endpoint)]
+    words = ["mtlskit", "doctor", "--kind", "kafka"]
+    for endpoint in case.tunnel.upstream if upstream is None else (upstream,):
+        words += ["--upstream", str(endpoint)]
     words += ["--cert", str(identity.cert), "--key", str(identity.key)]
     words += ["--ca", str(identity.ca)] if identity.ca is not None else []
     words += ["--verify", str(verify)] if verify.mode is not VerifyMode.FULL else []
-    return (shlex.join(words),)
+    return (shlex.join([*words, *more]),)
 
 
 def _is_wildcard(host: str) -> bool:

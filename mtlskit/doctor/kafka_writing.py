@@ -7,7 +7,6 @@ joined and nothing is committed. What stays behind is one record with the key ``
 from __future__ import annotations
 
 import re
-import shlex
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +17,7 @@ import trio
 
 from mtlskit.config.values import Endpoint
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped
-from mtlskit.doctor.kafka_members import address_of
+from mtlskit.doctor.kafka_members import address_of, again
 from mtlskit.doctor.kafka_session import Door, Talk
 from mtlskit.errors import Code, MtlskitError, UpstreamError, UpstreamRefusedUs
 from mtlskit.pki.certificates import subject_text
@@ -236,5 +235,5 @@ class _Test:
         """The hint where a prefix was forgotten; empty where that is not it."""
         if not self._prefix or self._topic.startswith(self._prefix):
             return ""
-        self.commands = (f"mtlskit doctor --write-test {shlex.quote(printable(self._prefix) + self.told)}",)
+        self.commands = again(self._door.case, "--write-test", printable(self._prefix) + self.told)
         return f"names of topics begin with {printable(self._prefix)} on this plan (KAFKA_PREFIX): write it in front"

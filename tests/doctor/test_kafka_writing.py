@@ -55,7 +55,7 @@ def stored(offset: int = 7) -> bytes:
 def tried(
     pki: Pki, *bodies: Body, own: Callable[[list[int]], Body] | None = None, topic: str = "orders", prefix: str = ""
 ) -> Finding:
-    """The finding of the write test; nothing else may fail."""
+    """The finding of the write test."""
     found = looked(pki, NO_GROUPS, *bodies, own=own or cluster(orders()), prefix=prefix, write_test=topic)
     [finding] = named(found, "kafka.write-test")
     return finding
@@ -130,7 +130,9 @@ def test_a_prefix_that_was_forgotten(pki: Pki, topics: bytes, code: Code) -> Non
     finding = tried(pki, own=cluster(topics), prefix="columbia-1.")
     assert finding.code is code
     assert finding.hint.startswith("names of topics begin with columbia-1. on this plan (KAFKA_PREFIX)")
-    assert finding.commands == ("mtlskit doctor --write-test columbia-1.orders",)
+    [command] = finding.commands
+    assert command.startswith("mtlskit doctor --kind kafka --upstream 127.0.0.1:")
+    assert command.endswith(" --write-test columbia-1.orders")
 
 
 def test_a_prefix_that_was_not_forgotten(pki: Pki) -> None:

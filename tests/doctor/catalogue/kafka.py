@@ -269,6 +269,13 @@ FAULTS: tuple[Fault, ...] = (
         seen="broker 1002 cannot be used",
     ),
     Fault(
+        "kafka-broker-stuck",
+        "One broker greets and answers nothing that it is asked then",
+        Code.KAFKA_BROKER_UNREACHABLE,
+        _at(answers(versions), _showing("server")),
+        seen="did not answer what it was asked within 2 s",
+    ),
+    Fault(
         "kafka-broker-localhost",
         "One broker of a cluster on another host advertises localhost",
         Code.KAFKA_ODD_ADDRESS,
