@@ -197,7 +197,7 @@ class _Examination:
         )
         self._shaken.append(shaken)
         if not shaken.trusted:
-            self._skip_path(_PATH[4:], "tls.handshake", about=about)
+            self._skip_path(_PATH[4:], Layer.TLS, about=about)
             return
         if identified.snapshot is None:
             self._skip_path(_PATH[4:], "identity", about=about)

@@ -32,6 +32,7 @@ from mtlskit.wire.alerts import meaning_of
 from mtlskit.wire.greetings import recognised, shown
 
 __all__ = [
+    "OTHER_NAME",
     "answer_fault",
     "closed_early",
     "dns_fault",
@@ -89,7 +90,8 @@ _NO_ANSWER = frozenset({socket.EAI_AGAIN, socket.EAI_FAIL})
 
 # Codes of X509_verify_cert that concern the leaf itself (openssl-verification-options(1)).
 _EXPIRED = frozenset({9, 10})
-_OTHER_NAME = frozenset({62, 63, 64})
+OTHER_NAME = frozenset({62, 63, 64})
+"""Codes of X509_verify_cert for a certificate that stands for another name, address or mailbox."""
 _TOO_WEAK = frozenset({66, 67, 68})
 _NOT_FOR_SERVERS = 26
 
@@ -264,7 +266,7 @@ def _verification_fault(
     where: str, exc: ssl.SSLCertVerificationError, verify: Verify, trust: str, leaf: Presented | None
 ) -> UpstreamError:
     said = exc.verify_message.rstrip(".")
-    if exc.verify_code in _OTHER_NAME:
+    if exc.verify_code in OTHER_NAME:
         return _name_fault(where, verify, leaf)
     if exc.verify_code in _EXPIRED:
         return _date_fault(where, said, leaf, datetime.now(UTC))

@@ -148,9 +148,13 @@ class TlsEngine:
 
         None where there is none, and where OpenSSL (before 3.0) does not keep what it has not verified.
         """
+        return next(iter(self.presented_chain()), None)
+
+    def presented_chain(self) -> tuple[bytes, ...]:
+        """All that the peer has sent, as `presented_certificate`: leaf first, as they came."""
         # `SSLObject` has it since Python 3.13; down here it is there since 3.10.
-        certificates = self._tls.get_unverified_chain()
-        return ssl.PEM_cert_to_DER_cert(certificates[0].public_bytes()) if certificates else None
+        certificates = self._tls.get_unverified_chain() or ()
+        return tuple(ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in certificates)
 
     @property
     def version(self) -> str:

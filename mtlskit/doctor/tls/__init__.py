@@ -1,0 +1,1 @@
+"""TLS probes: handshakes that record what the server says, and what to make of its chain."""
