@@ -81,7 +81,9 @@ def _judged(
         seen = (
             f"Heroku has our certificate (serial {serial}, {how}): {bounded_text(each.id)}, {bounded_text(each.status)}"
         )
-        return passed(Layer.HEROKU, _CHECK, seen, about=name, id=each.id, status=each.status, **facts)
+        return passed(
+            Layer.HEROKU, _CHECK, seen, about=name, id=bounded_text(each.id), status=bounded_text(each.status), **facts
+        )
     if ours:
         words = f"Heroku has our certificate (serial {serial}, {how}) as {bounded_text(ours[0].status)}"
     elif ours is None:

@@ -45,11 +45,11 @@ def upstream(told: Told) -> Finding | None:
     words = f"{told.name} is at {where}"
     if told.login is not None:
         facts |= {"user": told.login.user, "database": told.login.database, "credential": told.login.name}
-        words += f": user {told.login.user}, database {told.login.database}"
+        words += f": user {bounded_text(told.login.user)}, database {bounded_text(told.login.database)}"
     if told.prefix:
         facts["prefix"] = told.prefix
         words += f"; names begin with {bounded_text(told.prefix)}"
-    return passed(Layer.HEROKU, "heroku.upstream", bounded_text(words), about=told.name, **facts)
+    return passed(Layer.HEROKU, "heroku.upstream", words, about=told.name, **facts)
 
 
 def _after(name: str, code: Code) -> tuple[str, ...]:
@@ -83,9 +83,9 @@ def plan(told: Told) -> Finding | None:
         "heroku.plan",
         bounded_text(f"plan {addon.plan} of app {addon.app}"),
         about=told.name,
-        plan=addon.plan,
-        app=addon.app,
-        state=addon.state,
+        plan=bounded_text(addon.plan),
+        app=bounded_text(addon.app),
+        state=bounded_text(addon.state),
     )
 
 
@@ -98,7 +98,9 @@ def endpoint(told: Told, seconds: float) -> Finding | None:
         return skipped(Layer.HEROKU, "heroku.endpoint", "heroku.plan", about=name)
     if found is not None and found.operational:
         seen = f"mutual TLS of {name} is {bounded_text(found.status)}"
-        return passed(Layer.HEROKU, "heroku.endpoint", seen, about=name, seconds=seconds, status=found.status)
+        return passed(
+            Layer.HEROKU, "heroku.endpoint", seen, about=name, seconds=seconds, status=bounded_text(found.status)
+        )
     return _down(told.addon, found, name)
 
 
@@ -122,7 +124,7 @@ def _down(addon: Addon, found: TlsEndpoint | None, name: str) -> Finding:
         HerokuError(Code.API_ENDPOINT_DOWN, f"mutual TLS of {name} (app {bounded_text(addon.app)}) {words}", hint),
         about=name,
         commands=tuple(commands),
-        status=None if found is None else found.status,
+        status=None if found is None else bounded_text(found.status),
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 import stat
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,16 +23,19 @@ from mtlskit.doctor.case import Case
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
 from mtlskit.doctor.local_side.commands import start_command
 from mtlskit.doctor.local_side.knocking import Outcome, is_http, knock, reachable, where
-from mtlskit.doctor.local_side.proxies import Found, Served
+from mtlskit.doctor.local_side.proxies import Found, Served, tunnels_of
 from mtlskit.doctor.local_side.proxy import is_stopped
 from mtlskit.errors import Code, ControlError, DoctorError
 from mtlskit.net.socktables import listening_program
 from mtlskit.pki.certificates import bounded_text
+from mtlskit.telemetry.logs import printable
 
 __all__ = ["at_the_door", "unusable_folder", "without_proxy"]
 
 _UCRED: Final = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _DOOR: Final = "MTLS-DOOR-"
+_LONGEST: Final = 600
+"""Characters of a stranger's words. The longest sentence of ours, with its hint, has some 400."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +57,21 @@ async def at_the_door(case: Case, served: Served) -> Finding:
     if outcome.ended:
         outcome = await _explained(case, served, outcome)
     if outcome.passed:
-        seen = f"a plain client gets through at {address}: {bounded_text(outcome.seen)}"
+        seen = f"a plain client gets through at {address}: {_said(outcome.seen)}"
         return passed(Layer.LOCAL, "local.client", seen, about=str(address), seconds=seconds, **_mode(address))
     return failed(Layer.LOCAL, "local.client", _failure(served, address, outcome), about=str(address), seconds=seconds)
 
 
 def _failure(served: Served, address: ListenAddress, outcome: Outcome) -> DoctorError:
     """What a client that does not get through means, where the proxy is known."""
-    seen, hint = bounded_text(outcome.seen), "" if outcome.refusal is None else bounded_text(outcome.refusal.hint)
+    seen, hint = _said(outcome.seen), "" if outcome.refusal is None else _said(outcome.refusal.hint)
     if outcome.code is not None and outcome.code.startswith(_DOOR):
         return DoctorError(
             Code.LOCAL_DOOR_CLOSED, f"the proxy turns user {_me()} of this host away: {seen} [{outcome.code}]", hint
         )
-    if outcome.code is not None:
-        return DoctorError(outcome.code, f"the proxy tells a plain client at {address}: {seen}", hint)
+    if outcome.refusal is not None or outcome.code is not None:
+        told = f"the proxy tells a plain client at {address}: {seen}"
+        return DoctorError(outcome.code or Code.LOCAL_SILENT, told, hint)
     if not outcome.connected:
         return DoctorError(
             Code.LOCAL_NOT_RUNNING,
@@ -86,13 +92,18 @@ async def _explained(case: Case, served: Served, outcome: Outcome) -> Outcome:
         status: dict[str, Any] = await status_of(proxy, deadline=case.means.step)
     except ControlError:
         status = {}
-    tunnels = [each for each in status.get("tunnels", ()) if each.get("name") == served.tunnel.get("name")]
-    last = (tunnels[0].get("upstream_error") if tunnels else None) or {}
-    if last.get("code") in set(Code) and _recent(last.get("at"), case.means.step):
+    tunnel = next((each for each in tunnels_of(status) if each.get("name") == served.tunnel.get("name")), {})
+    last = tunnel.get("upstream_error")
+    if isinstance(last, Mapping) and last.get("code") in list(Code) and _recent(last.get("at"), case.means.step):
         return Outcome(str(last.get("reason")), code=Code(last["code"]))
     if case.tunnel.allow_users and not {_me(), str(getattr(os, "getuid", int)())} & set(case.tunnel.allow_users):
         return Outcome("it is not in allow_users", code=Code.DOOR_USER)
     return outcome
+
+
+def _said(text: str) -> str:
+    """What a server or a proxy has said, on one line and no longer than people read."""
+    return printable(text[:_LONGEST])
 
 
 def _recent(text: object, step: float) -> bool:
@@ -165,11 +176,11 @@ def _holder(address: ListenAddress) -> _Holder:
 
 
 def _not_running(case: Case, found: Found, why: str) -> Finding:
-    pid = None if found.of_file is None else found.of_file.get("pid")
+    pid = None if found.of_file is None else bounded_text(str(found.of_file.get("pid")))
     if pid is not None:
         sentence = f"process {pid} runs with {case.config.source}, and does not have tunnel {case.name}"
         hint = "it was added after the start, or left out: restart it"
-        commands: tuple[str, ...] = (f"kill {pid}", start_command(case))
+        commands: tuple[str, ...] = (f"kill {shlex.quote(pid)}", start_command(case))
     else:
         sentence = f"no proxy runs with tunnel {case.name}: {why}, and no control socket in {found.folder} is its"
         hint, commands = "start it", (start_command(case),)
@@ -243,10 +254,10 @@ async def _stranger(case: Case, found: Found, address: ListenAddress, holder: _H
     if outcome.odd.startswith(b"HTTP/") or await is_http(address, case.means.step / 2):
         return (_taken(case, address, f"{who}listens on {address}, a web server"),)
     if outcome.odd:
-        return (_taken(case, address, f"{who}listens on {address}, and {bounded_text(outcome.seen)}"),)
+        return (_taken(case, address, f"{who}listens on {address}, and {_said(outcome.seen)}"),)
     error = DoctorError(
         Code.LOCAL_SILENT,
-        f"{who}listens on {address}, and {bounded_text(outcome.seen)}",
+        f"{who}listens on {address}, and {_said(outcome.seen)}",
         "see what it is; if it is no proxy of yours, stop it, or give the tunnel another `listen`",
     )
     return (failed(Layer.LOCAL, "local.proxy", error, about=str(address), commands=("mtlskit status",)),)
@@ -263,7 +274,7 @@ def _of_another_user(found: Found, address: ListenAddress, outcome: Outcome, hol
         f" socket in {found.folder}: ask as the user who runs it, or name its folder with MTLSKIT_CONTROL",
     )
     if outcome.passed:
-        seen = f"a plain client gets through at {address}: {bounded_text(outcome.seen)}"
+        seen = f"a plain client gets through at {address}: {_said(outcome.seen)}"
         return proxy, passed(Layer.LOCAL, "local.client", seen, about=str(address))
     nobody = Served(holder.pid or 0, Path(), {}, {})
     return proxy, failed(Layer.LOCAL, "local.client", _failure(nobody, address, outcome), about=str(address))

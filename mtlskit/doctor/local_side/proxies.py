@@ -23,7 +23,7 @@ from mtlskit.control.places import VARIABLE, Place, check_folder, control_place
 from mtlskit.doctor.case import Case
 from mtlskit.errors import ConfigError, ControlError, MtlskitError
 
-__all__ = ["Found", "Served", "find_proxies", "place_of"]
+__all__ = ["Found", "Served", "find_proxies", "place_of", "tunnels_of"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _sorted_out(case: Case, folder: Path, asked: Sequence[Asked]) -> Found:
         if tunnel is not None:
             return Found(folder, Served(each.proxy.pid, each.proxy.path, each.answer or {}, tunnel), silent=silent)
     for each in answers:
-        for tunnel in _list((each.answer or {}).get("tunnels")):
+        for tunnel in tunnels_of(each.answer or {}):
             if _listens(case, tunnel):
                 served = Served(each.proxy.pid, each.proxy.path, each.answer or {}, tunnel, other_file=each not in ours)
                 alike = _leads_alike(case, tunnel)
@@ -101,7 +101,7 @@ def _sorted_out(case: Case, folder: Path, asked: Sequence[Asked]) -> Found:
 
 
 def _named(status: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    return next((each for each in _list(status.get("tunnels")) if each.get("name") == name), None)
+    return next((each for each in tunnels_of(status) if each.get("name") == name), None)
 
 
 def _same_file(case: Case, config: object) -> bool:
@@ -131,7 +131,7 @@ def _leads_alike(case: Case, tunnel: Mapping[str, Any]) -> bool:
     addon = tunnel.get("addon")
     if case.tunnel.addon is not None:
         return isinstance(addon, Mapping) and addon.get("name") == case.tunnel.addon
-    return set(_list(tunnel.get("upstream"))) == {str(each) for each in case.tunnel.upstream}
+    return sorted(map(str, _list(tunnel.get("upstream")))) == sorted(str(each) for each in case.tunnel.upstream)
 
 
 def _address(facts: object) -> ListenAddress | None:
@@ -142,6 +142,11 @@ def _address(facts: object) -> ListenAddress | None:
     if isinstance(path, str):
         return UnixAddress(Path(path))
     return TcpAddress(host, port) if isinstance(host, str) and isinstance(port, int) else None
+
+
+def tunnels_of(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The tunnels of a status, as far as they are any."""
+    return [each for each in _list(status.get("tunnels")) if isinstance(each, Mapping)]
 
 
 def _list(value: object) -> list[Any]:

@@ -14,11 +14,12 @@ from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warn
 from mtlskit.doctor.local_side.commands import reload_command, start_command
 from mtlskit.doctor.local_side.proxies import Served
 from mtlskit.errors import Code, DoctorError
-from mtlskit.pki.certificates import bounded_text, fingerprint_sha256
+from mtlskit.pki.certificates import fingerprint_sha256
+from mtlskit.telemetry.logs import printable
 
 __all__ = ["about_proxy", "is_stopped", "tunnel_failed"]
 
-_LONG: Final = 200
+_LONG: Final = 400
 """Characters of what a proxy repeats of others."""
 
 
@@ -44,7 +45,7 @@ def is_stopped(pid: int, proc: Path = Path("/proc")) -> bool:
 
 def _process(served: Served) -> Finding:
     status = served.status
-    facts: dict[str, Any] = {"pid": served.pid, "version": status.get("version"), "uptime": status.get("uptime")}
+    facts: dict[str, Any] = {"pid": served.pid, "version": _short(status.get("version"))}
     if status.get("draining"):
         error = DoctorError(
             Code.CTL_STOPPING,
@@ -103,9 +104,10 @@ def _tunnel(case: Case, served: Served) -> Finding:
             _short(told.get("hint")) or "mend that, then have the proxy try again",
         )
         commands = (reload_command(case),)
-        return failed(Layer.LOCAL, "local.tunnel", error, commands=commands, code_of_tunnel=told.get("code"))
-    facts: dict[str, Any] = {"addresses": addresses, "sessions": tunnel.get("sessions"), "state": tunnel.get("state")}
-    seen = f"{case.name} listens on {', '.join(addresses)}: {tunnel.get('sessions')} sessions"
+        return failed(Layer.LOCAL, "local.tunnel", error, commands=commands, code_of_tunnel=_short(told.get("code")))
+    sessions = tunnel.get("sessions") if isinstance(tunnel.get("sessions"), int) else None
+    facts: dict[str, Any] = {"addresses": addresses, "sessions": sessions, "state": _short(tunnel.get("state"))}
+    seen = f"{case.name} listens on {', '.join(addresses)}: {sessions} sessions"
     last = _mapping(tunnel.get("upstream_error"))
     if last:  # history: whether it still is so, the way to the upstream has shown
         seen += f"; its last failure was at {_short(last.get('at'))}: {_reason(last)}"
@@ -126,7 +128,7 @@ def _identity(case: Case, identified: Identified, served: Served) -> Finding:
         return passed(Layer.LOCAL, check, f"it serves the certificate of the files (serial {serial})", serial=serial)
     ends = _moment(facts.get("not_after"))
     over = ends is not None and ends <= case.means.now()
-    what = f"which ended at {facts.get('not_after')}, " if over else ""
+    what = f"which ended at {_short(facts.get('not_after'))}, " if over else ""
     error = DoctorError(
         Code.LOCAL_OLD_IDENTITY,
         f"process {served.pid} serves another certificate (serial {serial}), {what}than the files hold now"
@@ -146,10 +148,10 @@ def _brokers(served: Served) -> Iterator[Finding]:
         if told and not broker.get("addresses"):
             error = DoctorError(
                 _code(told, Code.KAFKA_NO_LISTENER),
-                f"broker {broker.get('id')} has no listener: {_reason(told)}",
+                f"broker {_short(broker.get('id'))} has no listener: {_reason(told)}",
                 _short(told.get("hint")) or "give the tunnel more ports",
             )
-            yield failed(Layer.LOCAL, "local.brokers", error, about=f"broker {broker.get('id')}")
+            yield failed(Layer.LOCAL, "local.brokers", error, about=f"broker {_short(broker.get('id'))}")
     open_ones = [broker for broker in known if broker.get("addresses")]
     if open_ones:
         words = ", ".join(_broker(broker) for broker in open_ones)
@@ -162,7 +164,7 @@ def _broker(broker: Mapping[str, Any]) -> str:
         f"{each.get('host')}:{each.get('port')}" for each in broker["addresses"] if isinstance(each, dict)
     )
     last = f" (last failure at {_short(told.get('at'))}: {_reason(told)})" if told else ""
-    return f"broker {broker.get('id')} at {_short(where)}{last}"
+    return f"broker {_short(broker.get('id'))} at {_short(where)}{last}"
 
 
 def _reason(told: Mapping[str, Any]) -> str:
@@ -182,7 +184,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _short(value: object) -> str:
-    return "" if value is None else bounded_text(str(value)[:_LONG])
+    return "" if value is None else printable(str(value)[:_LONG])
 
 
 def _moment(text: object) -> datetime | None:
