@@ -229,7 +229,8 @@ def _showing(pair: str, client_ca: str = "client_ca") -> Callable[[Pki], Papers]
 
 
 _TOO_LARGE = struct.pack("!i", 64 * 1024 * 1024)
-_UNREACHABLE = frozenset({Code.KAFKA_BROKER_UNREACHABLE})
+_NO_PROXY = frozenset({Code.LOCAL_NOT_RUNNING})
+"""Of a file whose proxy was not started, which is true as well."""
 
 
 def _too_large(client: socket.socket) -> None:
@@ -449,6 +450,7 @@ FAULTS: tuple[Fault, ...] = (
         "The listener of a broker would be on a port above 65535",
         Code.KAFKA_NO_LISTENER,
         _of_file("first_broker_port = 65000"),
+        also=_NO_PROXY,
         seen="the listener of broker 1001 would be on port 66001",
     ),
     Fault(
@@ -456,7 +458,7 @@ FAULTS: tuple[Fault, ...] = (
         "One broker advertises the address at which the tunnel itself listens",
         Code.KAFKA_NO_LISTENER,
         _of_file("", lambda port: {LIED: ("127.0.0.1", port)}),
-        also=_UNREACHABLE,
+        also=_NO_PROXY | {Code.KAFKA_BROKER_UNREACHABLE},
         seen="which is a listener of this file's own",
     ),
 )
