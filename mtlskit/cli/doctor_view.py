@@ -32,7 +32,7 @@ _WIDEST = 120
 _NARROW = 64
 """Below this a layer's words stand beneath its name, not beside it."""
 _MARGIN = 2
-_TITLE = 20
+_TITLE = 21
 """Columns of a layer's name, with its mark and the blank behind it."""
 _LABEL = 7
 """Columns of "Cause" and "To do" with the blanks behind them."""
@@ -194,8 +194,7 @@ def _short(row: Row, room: int, indent: int) -> Iterator[str]:
     from mtlskit.doctor.outline import reason
     from mtlskit.doctor.redaction import told
 
-    seen = "; ".join(told(entry.finding.seen) for entry in row.entries if entry.finding.verdict == "pass")
-    yield _cut(seen, room)
+    yield _cut("; ".join(map(told, row.passes)), room)
     left_out = dict.fromkeys(reason(each.finding) for each in row.entries if each.finding.verdict == "skipped")
     for each in left_out:
         if each == f"needs {row.title}":
@@ -259,8 +258,10 @@ def _fact_lines(finding: Finding, style: _Style, indent: int) -> Iterator[str]:
     yield painted(f"{finding.check}{took}", Colour.DIM)
     facts: dict[str, Any] = redacted_value(finding.facts)
     for key, value in facts.items():
-        for text in _wrapped(f"{told(key)}: {told(_plain(value))}", style.width, indent + 2):
-            yield "  " + painted(text, Colour.DIM)
+        several = isinstance(value, list) and any(isinstance(each, dict) for each in value)
+        for each in value if several else [value]:
+            for text in _wrapped(f"{told(key)}: {told(_plain(each))}", style.width, indent + 2):
+                yield "  " + painted(text, Colour.DIM)
 
 
 def _plain(value: Any) -> str:
@@ -268,7 +269,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "not known"}[value]
     if isinstance(value, list):
-        return ", ".join(_plain(each) for each in value)
+        return ", ".join(_plain(each) for each in value) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(each)}" for key, each in value.items())
     return str(value)

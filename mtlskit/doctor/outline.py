@@ -32,6 +32,18 @@ TITLES = MappingProxyType(
 )
 """The layers as people call them."""
 
+_TELLING = frozenset(
+    {
+        "identity.dates",
+        "heroku.endpoint",
+        "tls.handshake",
+        "postgres.login",
+        "kafka.cluster",
+        "local.client",
+    }
+)
+"""Of the checks of a layer, the one that says most to whoever reads a line of it."""
+
 _WORST_FIRST = (Verdict.FAIL, Verdict.WARN, Verdict.PASS, Verdict.SKIPPED)
 
 
@@ -52,6 +64,12 @@ class Row:
     verdict: Verdict
     """The worst of its entries."""
     entries: tuple[Entry, ...]
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """What passes, the most telling first."""
+        seen = [each.finding for each in self.entries if each.finding.verdict is Verdict.PASS]
+        return tuple(finding.seen for finding in sorted(seen, key=lambda finding: finding.check not in _TELLING))
 
     @property
     def title(self) -> str:
@@ -103,19 +121,27 @@ def summary(report: Report) -> str:
         return f"{' and '.join(who)} {verb} attention{counted}"
     if not number:
         return "there was nothing to look at"
-    return f"all {number} tunnels are well{counted}" if number > 1 else f"all is well{counted}"
+    unseen = any(
+        finding.verdict is Verdict.SKIPPED and finding.layer is Layer.CLIENT_CERTIFICATE
+        for diagnosis in tunnels
+        for finding in diagnosis.findings
+    )
+    if unseen:
+        return f"nothing fails, as far as could be looked{counted}"
+    all_of_them = "both" if number == 2 else f"all {number}"
+    return f"{all_of_them} tunnels are well{counted}" if number > 1 else f"all is well{counted}"
 
 
 def _first_reasons(findings: Sequence[Finding]) -> list[Finding]:
     """With the reason that stands behind a reason: a layer that waits for another that was skipped waits for its."""
     reasons = {finding.layer.value: finding.because for finding in findings if finding.verdict is Verdict.SKIPPED}
-    looked_at = {finding.layer.value for finding in findings if finding.verdict is not Verdict.SKIPPED}
+    failing = {finding.layer.value for finding in findings if finding.verdict is Verdict.FAIL}
     found = []
     for finding in findings:
         because = finding.because
         for _ in Layer:  # a chain is no longer than there are layers
             layer = because.partition(".")[0]
-            if layer in looked_at or layer not in reasons:
+            if layer in failing or layer not in reasons:
                 break
             because = reasons[layer]
         found.append(replace(finding, because=because) if because != finding.because else finding)

@@ -98,13 +98,8 @@ def _row(row: Row, cause: Finding | None) -> Iterator[str]:
 
 def _in_short(row: Row) -> str:
     """What stands beside a layer that is not opened."""
-    said = reason if row.verdict is Verdict.SKIPPED else _seen
-    texts = dict.fromkeys(said(entry.finding) for entry in row.entries)
+    texts = row.passes or tuple(dict.fromkeys(reason(entry.finding) for entry in row.entries))
     return f'<span class="seen">{_text("; ".join(texts))}</span>'
-
-
-def _seen(finding: Finding) -> str:
-    return finding.seen
 
 
 def _mark(verdict: Verdict) -> str:

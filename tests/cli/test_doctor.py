@@ -218,7 +218,7 @@ def test_an_interrupt_shows_what_was_found(run: Run, looks: Looks, file: Path) -
     done = run("reporting", "--html", "report.html")
     assert done.exit_code == 130
     assert "✓ TCP " in done.stdout
-    assert "– TLS                not looked at: interrupted" in done.stdout  # noqa: RUF001 - a dash
+    assert "– TLS                 not looked at: interrupted" in done.stdout  # noqa: RUF001 - a dash
     assert "interrupted: this is what was seen so far\n" in done.stdout
     assert Path("report.html").exists()
 

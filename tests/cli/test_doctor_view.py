@@ -68,18 +68,18 @@ reporting: postgres to db.example.com:5432
            getent ahosts db.example.com
            mtlskit heroku status postgresql-curved-12345
 
-  ✓ configuration      /etc/mtlskit/mtlskit.toml: postgres, verify full
-  ✓ files              client.crt: readable, mode 0644; client.key: readable by…
-  ! client identity    client.crt: the certificate CN=reporting ends in 6 days,
-                       on 2026-03-07 [MTLS-ID-020]
-                       get a new one before that day: a server refuses the old
-                       one from then on, and every session with it
+  ✓ configuration       /etc/mtlskit/mtlskit.toml: postgres, verify full
+  ✓ files               client.crt: readable, mode 0644; client.key: readable b…
+  ! client identity     client.crt: the certificate CN=reporting ends in 6 days,
+                        on 2026-03-07 [MTLS-ID-020]
+                        get a new one before that day: a server refuses the old
+                        one from then on, and every session with it
 """
-        f"                         {LONG_COMMAND}"
+        f"                          {LONG_COMMAND}"
         """
-  – Heroku, allowlist  not looked at: no token
-  ✓ DNS                db.example.com has 1 address: 203.0.113.9
-  ✗ TCP                tcp.connect: the cause, above
+  – Heroku, allowlist   not looked at: no token
+  ✓ DNS                 db.example.com has 1 address: 203.0.113.9
+  ✗ TCP                 tcp.connect: the cause, above
   – first answer, TLS, client certificate, PostgreSQL: not looked at: needs TCP
 
 it needs attention, with 1 warning; 2.1 s
@@ -141,11 +141,11 @@ def test_quietly(shown: Shown) -> None:
 def test_every_check_with_its_facts(shown: Shown) -> None:
     text = shown(report_of(healthy()), verbose=True)
     assert (
-        "\n  ✓ TLS                ✓ TLSv1.3 with TLS_AES_256_GCM_SHA384\n"
-        "                         tls.handshake, 43 ms\n"
-        "                           version: TLSv1.3\n"
-        "                           names: db.example.com, *.db.example.com\n"
-        "                           modes: full yes, ca yes\n"
+        "\n  ✓ TLS                 ✓ TLSv1.3 with TLS_AES_256_GCM_SHA384\n"
+        "                          tls.handshake, 43 ms\n"
+        "                            version: TLSv1.3\n"
+        "                            names: db.example.com, *.db.example.com\n"
+        "                            modes: full yes, ca yes\n"
     ) in text
 
 
@@ -159,12 +159,19 @@ def configuration() -> Diagnosis:
     return Diagnosis("mtlskit.toml", "configuration", "", findings=(found, left_out), seconds=0)
 
 
+def half_looked_at() -> Diagnosis:
+    """There was no certificate to show."""
+    return diagnosis("a", tcp(), skipped(Layer.CLIENT_CERTIFICATE, "client-certificate.skipped", "no certificate"))
+
+
 @pytest.mark.parametrize(
     ("diagnoses", "said"),
     [
         ((), "there was nothing to look at"),
         ((healthy(),), "all is well"),
-        ((healthy(), healthy("b")), "all 2 tunnels are well"),
+        ((healthy(), healthy("b"), healthy("c")), "all 3 tunnels are well"),
+        ((half_looked_at(),), "nothing fails, as far as could be looked"),
+        ((healthy(), healthy("b")), "both tunnels are well"),
         ((refused("b"),), "b needs attention, with 1 warning"),
         ((refused(), refused("b"), healthy()), "2 of 3 tunnels need attention, with 2 warnings"),
         ((configuration(),), "the configuration needs attention"),
@@ -202,7 +209,9 @@ def test_what_several_addresses_have_in_common_is_said_once(shown: Shown) -> Non
 def test_a_layer_of_which_a_part_was_skipped(shown: Shown) -> None:
     version = Finding(layer=Layer.POSTGRES, check="postgres.version", verdict=Verdict.PASS, seen="PostgreSQL 18.1")
     text = shown(report_of(diagnosis("a", version, skipped(Layer.POSTGRES, "postgres.login", "no password"))))
-    assert "  ✓ PostgreSQL         PostgreSQL 18.1\n                       not all was looked at: no password\n" in text
+    assert (
+        "  ✓ PostgreSQL          PostgreSQL 18.1\n                        not all was looked at: no password\n" in text
+    )
 
 
 def test_reasons_are_followed_to_the_first(shown: Shown) -> None:
