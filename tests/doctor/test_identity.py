@@ -50,7 +50,7 @@ def valid() -> dict[str, Any]:
 
 
 def put(folder: Path, made: Made, *more: bytes, name: str = "made") -> dict[str, Any]:
-    files = {"cert": folder / f"{name}.crt", "key": folder / f"{name}.key"}
+    files: dict[str, Any] = {"cert": folder / f"{name}.crt", "key": folder / f"{name}.key"}
     files["cert"].write_bytes(made.cert_pem + b"".join(more))
     files["key"].touch(mode=0o600)
     files["key"].write_bytes(made.key_pem)
@@ -239,7 +239,7 @@ def test_who_may_write_to_the_folder(pki: Pki, tmp_path: Path, mode: int) -> Non
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(data=st.data())
 def test_damaged_files_are_findings_and_no_errors(pki: Pki, tmp_path: Path, data: st.DataObject) -> None:
-    flags = {}
+    flags: dict[str, Any] = {}
     for role, path in {"cert": pki.client_chained.cert, "key": pki.client_locked.key, "ca": pki.server_ca}.items():
         content = bytearray(path.read_bytes())
         for _ in range(data.draw(st.integers(0, 4))):
