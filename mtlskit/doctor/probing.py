@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -32,6 +33,12 @@ _MOST_OF_HANDSHAKE: Final = 256 * 1024
 
 _GRACE: Final = 0.3
 """Seconds for the rest of a greeting whose beginning has come. It comes in one packet, nearly always."""
+
+_CHANGE_CIPHER_SPEC: Final = b"\x14\x03\x03\0\x01\x01"
+"""A record that may come before, for the sake of middleboxes (RFC 8446 appendix D.4)."""
+
+_CLIENT_HELLO: Final = b"\x01"
+"""The type of the message, behind the five bytes of its record's header (RFC 8446 sections 4 and 5.1)."""
 
 _HTTP: Final = b"HEAD / HTTP/1.0\r\n\r\n"
 
@@ -142,16 +149,25 @@ async def ask_tls(far: Far, *alpn: str) -> Hello:
         answer = await gather_answer(sock)
         if not answer or not is_tls(answer):
             return Hello(answer)
-        size, data = len(answer), answer
-        try:
-            while not (done := engine.handshake(data) or bool(engine.outgoing.pending)) and size < _MOST_OF_HANDSHAKE:
-                data = await sock.recv(_READ_SIZE)
-                if not data:
-                    break
-                size += len(data)
-        except OSError:  # an alert, an unknown curve, a reset: it is TLS, and the next check has the words
-            return Hello(answer)
+        done = False
+        with suppress(OSError):  # an alert, an unknown curve, a reset: it is TLS, and the next check has the words
+            done = await _hear_out(sock, engine, answer)
         return Hello(answer, done, engine.alpn)
+
+
+async def _hear_out(sock: trio.socket.SocketType, engine: TlsEngine, data: bytes) -> bool:
+    """The server's part of the handshake, up to where ours would begin. Raises OSError."""
+    size = 0
+    while data and size < _MOST_OF_HANDSHAKE:
+        size += len(data)
+        if engine.handshake(data):
+            return True
+        if reply := engine.take():
+            if reply.removeprefix(_CHANGE_CIPHER_SPEC)[5:6] != _CLIENT_HELLO:
+                return True  # our certificate, in TLS 1.2
+            await _send(sock, reply)  # the server wants another curve: a ClientHello again (RFC 8446 section 4.1.4)
+        data = await sock.recv(_READ_SIZE)
+    return False
 
 
 def _context(alpn: tuple[str, ...]) -> ssl.SSLContext:

@@ -64,6 +64,7 @@ class _Question:
         self._far = Far(address, case.tunnel.source)
         self._heard = _Heard()
         self._answered = trio.Event()
+        self._looking_around = trio.CancelScope()
         self._who: Who | None = None
         self._began = trio.current_time()
         self._seconds: float | None = None
@@ -86,7 +87,8 @@ class _Question:
                     await self._answered.wait()
                 if not self._speaks_for_itself():
                     left = self._began + step * (1 - _RESERVE) - trio.current_time()
-                    self._who = await who_listens(self._far, max(left, 0.0))
+                    with self._looking_around:
+                        self._who = await who_listens(self._far, max(left, 0.0))
                 if self._stranger_fault() is None:
                     await self._answered.wait()
                 nursery.cancel_scope.cancel()
@@ -102,6 +104,8 @@ class _Question:
             self._heard.error = exc
         self._seconds = trio.current_time() - self._began
         self._answered.set()
+        if self._speaks_for_itself():
+            self._looking_around.cancel()
 
     def _speaks_for_itself(self) -> bool:
         heard = self._heard
