@@ -94,6 +94,7 @@ class Report:
 _PROVES: Final[Mapping[Code, frozenset[Code]]] = MappingProxyType(
     {
         Code.TLS_CLIENT_CA_UNKNOWN: frozenset({Code.CHAIN_INCOMPLETE}),
+        Code.TLS_OTHER_CA_ASKED: frozenset({Code.CHAIN_INCOMPLETE}),
         Code.TLS_CLIENT_CERTIFICATE_EXPIRED: frozenset({Code.CERTIFICATE_EXPIRED}),
         Code.TLS_CLIENT_CERTIFICATE_REFUSED: frozenset({Code.CERTIFICATE_NOT_FOR_CLIENTS, Code.SIGNATURE_WEAK}),
         Code.TLS_CLIENT_CERTIFICATE_REVOKED: frozenset({Code.CERTIFICATE_REVOKED}),
