@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -33,10 +34,11 @@ from mtlskit.cli.tunnel_flags import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mtlskit.cli.doctor_progress import Progress
     from mtlskit.doctor.case import Case, Means
+    from mtlskit.doctor.changes import Change
     from mtlskit.doctor.diagnosis import Report
     from mtlskit.doctor.gather import Gathered
 
@@ -131,14 +133,18 @@ def doctor(
 
             check_place(html)
         means = _means(timeout, write_test)
-        if given:
-            gathered = _from_flags(given, sources_of(ctx, given), tunnels, config, means)
-        else:
-            gathered = _from_file(config, tunnels or [], means)
-        warn_of_passwords(ctx, upstream, as_json=as_json)
         place = None if control is None else path_of(control)
-        gathered = replace(gathered, cases=tuple(_equipped(case, offline, place) for case in gathered.cases))
-        status = _run(gathered, wanted)
+
+        def gather() -> Gathered:
+            if given:
+                found = _from_flags(given, sources_of(ctx, given), tunnels, config, means)
+            else:
+                found = _from_file(config, tunnels or [], means)
+            return replace(found, cases=tuple(_equipped(case, offline, place) for case in found.cases))
+
+        gathered = gather()
+        warn_of_passwords(ctx, upstream, as_json=as_json)
+        status = _run(gathered, gather, wanted)
         if status:
             raise typer.Exit(status)
 
@@ -235,7 +241,7 @@ def _from_file(config: Path | None, tunnels: list[str], means: Means) -> Gathere
         raise
 
 
-def _run(gathered: Gathered, wanted: _Wanted) -> int:
+def _run(gathered: Gathered, gather: Callable[[], Gathered], wanted: _Wanted) -> int:
     """Look, and show what was found. Returns the exit status."""
     from mtlskit.cli.doctor_progress import Progress
     from mtlskit.cli.stopping import run_until_stopped
@@ -246,10 +252,10 @@ def _run(gathered: Gathered, wanted: _Wanted) -> int:
     async def work() -> None:
         from mtlskit.doctor.gather import diagnose
 
-        last.append(await progress.during(lambda: diagnose(gathered, progress)))
+        last.append(await progress.during(partial(diagnose, gathered, progress)))
         if wanted.interval is not None:
             _show(last[0], wanted)
-            await _go_on(gathered, wanted, progress, last)
+            await _go_on(gather, wanted, progress, last)
 
     ended = run_until_stopped(work)
     if not last:
@@ -260,8 +266,8 @@ def _run(gathered: Gathered, wanted: _Wanted) -> int:
     return 0 if last[-1].healthy else ATTENTION
 
 
-async def _go_on(gathered: Gathered, wanted: _Wanted, progress: Progress, last: list[Report]) -> None:
-    """Look again and again, and print what is new. `last` holds the last report only."""
+async def _go_on(gather: Callable[[], Gathered], wanted: _Wanted, progress: Progress, last: list[Report]) -> None:
+    """Look again and again, and print what is new; the file is read anew each time. `last` holds the last report."""
     import trio
 
     from mtlskit.doctor.changes import Memory
@@ -270,18 +276,22 @@ async def _go_on(gathered: Gathered, wanted: _Wanted, progress: Progress, last: 
     memory = Memory(last[0])
     while True:
         await trio.sleep(wanted.interval or 0)
-        last[:] = [await progress.during(lambda: diagnose(gathered, progress))]
+        gathered = gather()
+        last[:] = [await progress.during(partial(diagnose, gathered, progress))]
         for change in memory.changes(last[0]):
-            if wanted.as_json:
-                from mtlskit.cli.render import print_json_line
-                from mtlskit.doctor.facts import change_facts
-
-                print_json_line(change_facts(change))
-            else:
-                from mtlskit.cli.doctor_view import show_change
-
-                show_change(change)
+            _show_change(change, wanted)
         _write_page(last[0], wanted)
+
+
+def _show_change(change: Change, wanted: _Wanted) -> None:
+    from mtlskit.cli.doctor_view import show_change
+    from mtlskit.cli.render import print_json_line
+    from mtlskit.doctor.facts import change_facts
+
+    if wanted.as_json:
+        print_json_line(change_facts(change))
+    else:
+        show_change(change)
 
 
 def _show(report: Report, wanted: _Wanted, *, interrupted: bool = False) -> None:

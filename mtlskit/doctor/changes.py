@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from mtlskit.doctor.diagnosis import Diagnosis, Report
-from mtlskit.doctor.finding import Finding, Verdict
+from mtlskit.doctor.finding import Finding, Layer, Verdict
 
 __all__ = ["Change", "Memory"]
 
@@ -78,6 +78,8 @@ class Memory:
 
 def _out_of_sight(finding: Finding, diagnosis: Diagnosis | None) -> bool:
     """Whether the layer of `finding` was not looked at to its end, so that nobody knows what became of it."""
+    if diagnosis is None and finding.layer is Layer.CONFIGURATION:
+        return False  # the file itself is spoken of only while it is wrong
     if diagnosis is None or not diagnosis.complete:
         return True
     skipped = [each for each in diagnosis.findings if each.layer is finding.layer and each.verdict is Verdict.SKIPPED]

@@ -59,9 +59,11 @@ class Looks:
         self.gathered: list[Gathered] = []
         self.reports: Sequence[Report] = [report(healthy())]
         self.ended_by: signal.Signals | None = None
+        self.meanwhile: Callable[[], object] = lambda: None
 
     async def __call__(self, gathered: Gathered, watcher: Watcher) -> Report:
         self.gathered.append(gathered)
+        self.meanwhile()
         if len(self.gathered) > len(self.reports):
             watcher.began("reporting", Layer.DNS, "")
             watcher.ended("reporting", Layer.DNS, "", [tcp()])
@@ -257,6 +259,20 @@ def test_watching_for_scripts(run: Run, looks: Looks) -> None:
     first, change = map(json.loads, done.stdout.splitlines())
     assert (first["type"], first["healthy"]) == ("report", False)
     assert (change["type"], change["before"], change["after"]) == ("change", "fail", "pass")
+
+
+def test_the_file_is_read_anew_for_each_look(run: Run, looks: Looks, file: Path) -> None:
+    looks.reports, looks.ended_by = [report(healthy())] * 2, signal.SIGINT
+    looks.meanwhile = lambda: file.write_text(FILE.replace("explain", f"new-{len(looks.gathered)}"))
+    assert run("--watch", "--every", "1ms").exit_code == 0
+    assert [[case.name for case in each.cases][1] for each in looks.gathered] == ["explain", "new-1", "new-2"]
+
+
+def test_a_tunnel_that_is_taken_out_of_the_file_ends_the_watching(run: Run, looks: Looks, file: Path) -> None:
+    looks.meanwhile = lambda: file.write_text(FILE.replace("reporting", "other"))
+    done = run("reporting", "--watch", "--every", "1ms")
+    assert done.exit_code == 2
+    assert "there is no tunnel reporting" in done.stderr
 
 
 # Error texts.

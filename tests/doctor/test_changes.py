@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mtlskit.doctor.changes import Change, Memory
-from mtlskit.doctor.diagnosis import Report
+from mtlskit.doctor.diagnosis import Diagnosis, Report
 from mtlskit.doctor.finding import Finding, Layer, Verdict, failed, skipped, warned
-from mtlskit.errors import Code, UpstreamError
+from mtlskit.errors import Code, ConfigError, UpstreamError
 from tests.support.reports import behind, diagnosis, no_tcp, report, tcp
 
 
@@ -88,3 +88,13 @@ def test_a_new_tunnel_that_fails_is_news_and_one_that_passes_is_none() -> None:
     memory = Memory(report(diagnosis("a", tcp())))
     found = memory.changes(report(diagnosis("a", tcp()), diagnosis("b", no_tcp()), diagnosis("c", tcp())))
     assert [(each.tunnel, each.before) for each in found] == [("b", None)]
+
+
+def test_a_file_that_is_mended() -> None:
+    error = ConfigError(Code.CONFIG_SYNTAX, "mtlskit.toml:3: not TOML", "mend it")
+    wrong = failed(Layer.CONFIGURATION, "configuration.read", error, about="mtlskit.toml")
+    memory = Memory(one(no_tcp()))
+    broken = report(Diagnosis("mtlskit.toml", "configuration", "", findings=(wrong,), seconds=0))
+    assert told(memory.changes(broken)) == [("configuration.read", None, "fail")]
+    found = memory.changes(one(no_tcp()))
+    assert told(found) == [("tcp.connect", "fail", "fail"), ("configuration.read", "fail", None)]
