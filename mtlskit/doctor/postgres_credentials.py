@@ -50,6 +50,8 @@ class Found:
     """Why the password file, which might have helped, was not used."""
     missing: str = "no user: set PGUSER and PGPASSWORD"
     """What to say where something is missing."""
+    sure: bool = True
+    """They are for this server. Not sure: PGUSER may be meant for another tunnel of the file."""
 
 
 def find_credentials(case: Case, endpoint: Endpoint, given: Credentials | None) -> Found:
@@ -61,7 +63,8 @@ def find_credentials(case: Case, endpoint: Endpoint, given: Credentials | None) 
     file = _PassFile.of(environ)
     elsewhere = _names_another(environ, places, case.tunnel.listen if case.of_file else None)
     chosen = _from_pg_variables(environ) if not elsewhere else None
-    chosen = chosen or _from_urls(environ, places) or file.first_user(places)
+    named = None if chosen else _from_urls(environ, places) or file.first_user(places)
+    chosen = chosen or named
     if chosen is None and not elsewhere:
         chosen = _from_system_user(environ)
     if chosen is None:
@@ -72,7 +75,14 @@ def find_credentials(case: Case, endpoint: Endpoint, given: Credentials | None) 
     if chosen.password is None and (rule := file.rule_for(places, chosen)) is not None:
         chosen = replace(chosen, password=rule.password, source=f"{chosen.source} and {rule.place}")
     trouble = file.trouble if chosen.password is None else None
-    return Found(chosen, trouble, f"no password for {chosen.user}: set PGUSER and PGPASSWORD")
+    missing = f"no password for {chosen.user}: set PGUSER and PGPASSWORD"
+    sure = named is not None or bool(environ.get("PGHOST")) or not _among_others(case)
+    return Found(chosen, trouble, missing, sure)
+
+
+def _among_others(case: Case) -> bool:
+    """Whether the file has another Postgres tunnel, which PGUSER could be for."""
+    return sum(tunnel.kind is TunnelKind.POSTGRES for tunnel in case.config.tunnels) > 1
 
 
 def _doors(listen: ListenAddress | None) -> Iterator[Endpoint]:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import trio
+
 from mtlskit.config.values import Endpoint
 from mtlskit.doctor.case import Case
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
@@ -54,6 +56,8 @@ _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())"
 _NOTHING: Final = "SELECT 1"
 
 _ROUNDS: Final = 10
+_SHARE: Final = 2
+"""Steps (`Means.step`) for all questions: what was found by then must be told before the whole time is up."""
 _DRIFT: Final = timedelta(seconds=60)
 _MEANT: Final = re.compile(r"follower|replica|standby|read[-_]?only|reader|(?<![a-z])ro(?![a-z])", re.IGNORECASE)
 """In a name: who calls a tunnel so knows where it leads."""
@@ -107,8 +111,12 @@ class Inside:
         try:
             if self._broken is not None:
                 raise self._broken
-            for look in looks:
-                findings.append(await look())
+            with trio.move_on_after(_SHARE * self._case.means.step) as share:
+                for look in looks:
+                    findings.append(await look())
+            if share.cancelled_caught:
+                rest = "the server is slow: the time for questions was up"
+                findings.append(skipped(Layer.POSTGRES, "postgres.unfinished", rest, about=self._about))
         except UpstreamError as exc:
             findings.append(failed(Layer.POSTGRES, "postgres.session", exc, about=self._about))
         return tuple(findings)

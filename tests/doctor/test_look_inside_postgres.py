@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from mtlskit.config.values import Endpoint, Login
+from mtlskit.doctor import postgres_inside
 from mtlskit.doctor.case import Case, Credentials, Identified, Means
 from mtlskit.doctor.checks.postgres import look_inside_postgres
 from mtlskit.doctor.finding import Finding, Verdict
@@ -444,3 +445,21 @@ async def test_a_server_that_never_asks_for_a_certificate(papers: Papers, refusi
         await upstream.all_closed()
     certificate = found["postgres.certificate"]
     assert certificate.code is (None if refusing_strangers else Code.PG_CERTIFICATE_UNUSED)
+
+
+async def test_the_time_for_questions_is_bounded(papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_inside, "_SHARE", 0)
+    found = await _at(answering(WELL), papers)
+    assert found["postgres.login"].verdict is Verdict.PASS
+    assert found["postgres.unfinished"].verdict is Verdict.SKIPPED
+
+
+@pytest.mark.parametrize(("environ", "verdict"), [({}, Verdict.WARN), ({"PGHOST": "127.0.0.1"}, Verdict.FAIL)])
+async def test_pguser_may_be_for_another_tunnel(papers: Papers, environ: dict[str, str], verdict: Verdict) -> None:
+    refusal = error_response(sqlstate="28P01", message="no")
+    async with fake_upstream(papers, _forgiving(saying(refusal))) as upstream:
+        case = _case(upstream.endpoint, papers, WHO | environ | {"PGPORT": str(upstream.endpoint.port)})
+        config = replace(case.config, tunnels=case.config.tunnels * 2)
+        found = await _look(replace(case, config=config))
+        await upstream.all_closed()
+    assert found["postgres.login"].verdict is verdict

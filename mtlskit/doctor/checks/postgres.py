@@ -205,10 +205,14 @@ class _Visit:
         if self.made_up and not refusal.of_anybody:
             seen = f"not tried; of {self.user} the server says: {refusal.error.sentence}"
             return skipped(Layer.POSTGRES, _LOGIN, self.found.missing, about=self.about, seen=seen)
-        return failed(
+        error, tell = refusal.error, failed
+        if not self.found.sure and not refusal.of_anybody:
+            hint = f"PGUSER may be for another tunnel: examine one by its name, or set PGHOST and PGPORT; {error.hint}"
+            error, tell = type(error)(error.code, error.sentence, hint), warned
+        return tell(
             Layer.POSTGRES,
             _LOGIN,
-            refusal.error,
+            error,
             about=self.about,
             commands=refusal.commands,
             sqlstate=bounded_text(fields.sqlstate[:5]),
