@@ -28,6 +28,7 @@ _MOST_ENTRIES = 1000
 _MOST_FILES = 20
 _LARGEST = 16 * 1024 * 1024
 """Bytes. Some 400,000 revoked certificates; larger lists are public CAs', and fetched by those who need them."""
+_LARGEST_TOGETHER = 64 * 1024 * 1024
 _BLOCK = re.compile(rb"-----BEGIN X509 CRL-----[^-]+-----END X509 CRL-----")
 _MOST_URLS = 3
 
@@ -57,21 +58,29 @@ class Listed:
 def lists_in(folders: Iterable[Path]) -> tuple[List, ...]:
     """Those in the files of these folders. Blocks on the disk; what cannot be read is left out."""
     found: list[List] = []
+    left = _LARGEST_TOGETHER
     for folder in dict.fromkeys(folders):
         try:
             entries = sorted(islice(folder.iterdir(), _MOST_ENTRIES))
         except (OSError, ValueError):
             continue
         for path in [each for each in entries if each.suffix.lower() in _SUFFIXES][:_MOST_FILES]:
-            found += _read(path)
+            content = _content(path, min(left, _LARGEST))
+            left -= len(content)
+            found += _lists(path, content)
     return tuple(found)
 
 
-def _read(path: Path) -> list[List]:
-    content = b""
+def _content(path: Path, most: int) -> bytes:
+    """Nothing for what is larger, or no plain file."""
     with suppress(OSError, ValueError):
-        if path.is_file() and path.stat().st_size <= _LARGEST:
-            content = path.read_bytes()
+        if path.is_file() and path.stat().st_size <= most:
+            with path.open("rb") as file:
+                return file.read(most)
+    return b""
+
+
+def _lists(path: Path, content: bytes) -> list[List]:
     found = []
     with suppress(*UNREADABLE):
         if content.startswith(b"\x30"):

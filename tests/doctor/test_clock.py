@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,14 @@ async def test_an_api_that_does_not_answer(pki: Pki) -> None:
             found = await compare_clocks(case_of(pki, url=f"http://127.0.0.1:{place}"), Identified(), (), ())
             assert [each.check for each in found] == ["clock.api", "clock.difference"]
             assert {each.verdict for each in found} == {Verdict.SKIPPED}
+
+
+async def test_a_tunnel_that_has_nothing_to_do_with_heroku_does_not_ask_it(pki: Pki) -> None:
+    environ = {"HTTPS_PROXY": "http://127.0.0.1:1"}
+    case = case_of(pki)
+    means = replace(case.means, environ=environ, heroku=heroku_door(HerokuConfig(), environ))
+    found = await compare_clocks(replace(case, means=means), Identified(), (), ())
+    assert [each.check for each in found] == ["clock.difference"]
 
 
 async def test_an_api_at_a_host_that_is_none(pki: Pki) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 
 from cryptography import x509
 
+from mtlskit.config.values import IssuerKind
 from mtlskit.doctor.case import Case, Identified, Shaken, Taken
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
 from mtlskit.doctor.http_date import ServerDate, ask_date
@@ -31,6 +32,7 @@ _ZONES: Final = timedelta(hours=15)
 """A clock set to another zone's time is off by up to 14 hours. What begins later was made for later."""
 _COMMANDS: Final = ("date -u", "timedatectl status", "sudo timedatectl set-ntp true")
 _HINT: Final = "set the clock of this host, and see that a time service keeps it right"
+_VARIABLES: Final = ("HEROKU_API_KEY", "HEROKU_DATA_HOST", "HEROKU_HOST")
 _DATES: Final = (Code.CERTIFICATE_EXPIRED, Code.CERTIFICATE_NOT_YET_VALID)
 
 
@@ -62,11 +64,11 @@ async def compare_clocks(
     """Layer CLOCK. Looks at what others have shown; asks Heroku's API for its Date where it may be asked."""
     findings: list[Finding] = []
     shown: list[_Shown] = []
-    if case.means.heroku is not None:
+    if case.means.heroku is not None and _concerns_heroku(case):
         answer = await _ask_heroku(case)
         if isinstance(answer, str):
             seen = f"Heroku's data API has not shown its clock: {answer}"
-            findings.append(skipped(Layer.CLOCK, "clock.api", "no answer", seen=seen))
+            findings.append(skipped(Layer.CLOCK, "clock.api", "Heroku's API has not answered", seen=seen))
         else:
             shown.append(answer)
     now = case.means.now()
@@ -80,6 +82,14 @@ async def compare_clocks(
     if not shown:
         findings.append(_guessed(identified, shaken, now))
     return tuple(findings)
+
+
+def _concerns_heroku(case: Case) -> bool:
+    """A host that has nothing to do with Heroku does not ask it for the time."""
+    config = case.config
+    named = case.tunnel.addon or config.allowlists or config.heroku.api_host or config.heroku.data_host
+    issued = case.tunnel.identity.issuer.kind is IssuerKind.HEROKU
+    return bool(named) or issued or any(case.means.environ.get(name) for name in _VARIABLES)
 
 
 async def _ask_heroku(case: Case) -> _Shown | str:
