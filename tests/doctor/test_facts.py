@@ -7,15 +7,21 @@ import re
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
+import trio
 
+from mtlskit.doctor.case import Means
 from mtlskit.doctor.changes import Change, Memory
 from mtlskit.doctor.facts import SCHEMA, change_facts, report_facts
 from mtlskit.doctor.finding import Finding, Layer, Verdict
+from mtlskit.doctor.gather import diagnose, from_flags
 from tests.support.reports import AT, PLANTED, diagnosis, healthy, hostile, no_tcp, refused, report, tcp
+
+if TYPE_CHECKING:
+    from tests.services.postgres import PostgresServer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "doctor.md").read_text(encoding="utf-8")
 
@@ -51,6 +57,15 @@ def test_a_report_fits_the_schema() -> None:
     assert (cause["check"], cause["code"], cause["verdict"]) == ("tcp.connect", "MTLS-NET-002", "fail")
     assert cause["commands"][0] == "getent ahosts db.example.com"
     assert read["tunnels"][1]["counts"] == {"pass": 5, "warn": 1, "fail": 1, "skipped": 6}
+
+
+def test_a_report_of_a_real_server_fits_the_schema(postgres: PostgresServer) -> None:
+    papers = postgres.pki.client
+    flags = {"upstream": [f"localhost:{postgres.port}"], "cert": papers.cert, "key": papers.key}
+    gathered = from_flags(flags | {"ca": postgres.pki.server_ca}, Means(environ={}))
+    read = checked(report_facts(trio.run(diagnose, gathered)))
+    assert read["tunnels"][0]["complete"] is True
+    assert read["tunnels"][0]["counts"]["pass"] > 10
 
 
 def test_a_report_of_nothing_fits_the_schema() -> None:
