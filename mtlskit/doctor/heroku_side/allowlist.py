@@ -90,15 +90,17 @@ def _judged(name: str, found: tuple[IpRule, ...], me: MyAddresses) -> Finding:
         return passed(Layer.ALLOWLIST, _RULES, seen, about=name, **facts)
     # Where the services disagree and one of the addresses is let in, connections may leave with that one.
     verdict = Verdict.FAIL if len(shut) == len(mine) else Verdict.WARN
-    error = _not_in(name, absent, len(found)) if absent else _not_yet(name, pending)
+    error = _not_in(name, absent, len(found), of_several=len(mine) > 1) if absent else _not_yet(name, pending)
     make = failed if verdict is Verdict.FAIL else warned
     return make(Layer.ALLOWLIST, _RULES, error, about=name, commands=_commands(name, absent), **facts)
 
 
-def _not_in(name: str, absent: list[IPv4Address], count: int) -> AllowlistError:
+def _not_in(name: str, absent: list[IPv4Address], count: int, *, of_several: bool) -> AllowlistError:
+    whose = "one of the addresses that this host is seen with" if of_several else "the address of this host"
+    none = f"none of the {count} rules of {name} lets" if count > 1 else f"no rule of {name} lets"
     return AllowlistError(
         Code.ALLOW_NOT_LET_IN,
-        f"no rule of {name} lets {_list(absent)} in, the address of this host: {count} rules, none of them for it",
+        f"{none} {_list(absent)} in, {whose}" if count else f"{name} has no rules, and lets nobody in: {_list(absent)}",
         "let it in; a rule acts 10 to 15 minutes after it was made",
     )
 

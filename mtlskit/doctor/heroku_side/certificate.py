@@ -94,20 +94,18 @@ def _judged(
 
 
 def _gone(case: Case, name: str, words: str, facts: dict[str, Any]) -> Finding:
-    error = HerokuError(
-        Code.API_CERTIFICATE_GONE,
-        f"{words}: {name} refuses it",
-        "it cannot be brought back: get another one",
-    )
-    return failed(Layer.HEROKU, _CHECK, error, about=name, commands=(_another(case, name),), **facts)
+    hint, commands = _another(case, name)
+    error = HerokuError(Code.API_CERTIFICATE_GONE, f"{words}: {name} refuses it", hint)
+    return failed(Layer.HEROKU, _CHECK, error, about=name, commands=commands, **facts)
 
 
-def _another(case: Case, name: str) -> str:
+def _another(case: Case, name: str) -> tuple[str, tuple[str, ...]]:
     """How to get another certificate, with what is set up."""
     identity = case.identity
     if identity is not None and identity.issuer.addon == name:
-        return f"mtlskit certs rotate {identity.name}"
-    return f"mtlskit heroku status {name}"
+        return "it cannot be brought back: get another one", (f"mtlskit certs rotate {identity.name}",)
+    hint = f'it cannot be brought back: with issuer = "heroku" and addon = "{name}" in its table `mtlskit certs rotate`'
+    return f"{hint} gets another one, or download one", (f"mtlskit heroku status {name}",)
 
 
 def _of_kafka(case: Case, pair: CheckedPair, told: Told, far: list[FarCertificate]) -> Finding:
@@ -122,6 +120,5 @@ def _of_kafka(case: Case, pair: CheckedPair, told: Told, far: list[FarCertificat
         f"{name} has another certificate by now (serial {', '.join(held)}) than ours (serial {serial})",
         "its credentials were reset: take what the config vars hold now",
     )
-    return warned(
-        Layer.HEROKU, _CHECK, error, about=name, commands=(_another(case, name),), serial=serial, in_config_vars=held
-    )
+    _, commands = _another(case, name)
+    return warned(Layer.HEROKU, _CHECK, error, about=name, commands=commands, serial=serial, in_config_vars=held)

@@ -28,7 +28,8 @@ def not_looked(name: str, error: MtlskitError, questions: tuple[Question, ...] =
     """Heroku did not say: its side is unknown, and nothing fails for that."""
     about = f"not known of {name}: {', '.join(questions)}: " if questions else ""
     told = HerokuError(Code.API_NOT_LOOKED, f"{about}{error.sentence} [{error.code}]", error.hint)
-    return warned(Layer.HEROKU, "heroku.api", told, about=name)
+    commands = (f"mtlskit heroku status {name}",) if questions else ()
+    return warned(Layer.HEROKU, "heroku.api", told, about=name, commands=commands)
 
 
 def upstream(told: Told) -> Finding | None:

@@ -6,7 +6,7 @@ import shlex
 
 from mtlskit.doctor.case import Case
 
-__all__ = ["reload_command", "start_command"]
+__all__ = ["reload_command", "restart_commands", "start_command"]
 
 
 def start_command(case: Case) -> str:
@@ -17,6 +17,11 @@ def start_command(case: Case) -> str:
 def reload_command(case: Case) -> str:
     """Have the proxies of the file read their identities again, and try their failed tunnels again."""
     return f"mtlskit reload{_file(case)}"
+
+
+def restart_commands(case: Case, pid: object) -> tuple[str, ...]:
+    """Stop this process, which lets its sessions finish, and start another with all of its tunnels."""
+    return f"mtlskit stop --pid {shlex.quote(str(pid))}", f"mtlskit proxy{_file(case)}"
 
 
 def _file(case: Case) -> str:

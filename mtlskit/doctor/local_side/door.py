@@ -21,7 +21,7 @@ from mtlskit.config.values import ListenAddress, UnixAddress
 from mtlskit.control.client import Running, status_of
 from mtlskit.doctor.case import Case
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.local_side.commands import start_command
+from mtlskit.doctor.local_side.commands import restart_commands, start_command
 from mtlskit.doctor.local_side.knocking import Outcome, is_http, knock, reachable, where
 from mtlskit.doctor.local_side.proxies import Found, Served, tunnels_of
 from mtlskit.doctor.local_side.proxy import is_stopped
@@ -33,6 +33,12 @@ from mtlskit.telemetry.logs import printable
 __all__ = ["at_the_door", "unusable_folder", "without_proxy"]
 
 _UCRED: Final = struct.Struct("=iII")  # struct ucred: pid, uid, gid
+_BANNERS: Final = {
+    b"HTTP/": "a web server",
+    b"SSH-": "an SSH server",  # RFC 4253, 4.2
+    b"220": "a mail or FTP server",  # RFC 5321, 4.2; RFC 959, 5.4
+}
+"""How those begin who speak first, or to anybody."""
 _DOOR: Final = "MTLS-DOOR-"
 _LONGEST: Final = 600
 """Characters of a stranger's words. The longest sentence of ours, with its hint, has some 400."""
@@ -59,7 +65,9 @@ async def at_the_door(case: Case, served: Served) -> Finding:
     if outcome.passed:
         seen = f"a plain client gets through at {address}: {_said(outcome.seen)}"
         return passed(Layer.LOCAL, "local.client", seen, about=str(address), seconds=seconds, **_mode(address))
-    return failed(Layer.LOCAL, "local.client", _failure(served, address, outcome), about=str(address), seconds=seconds)
+    commands = restart_commands(case, served.pid) if not outcome.connected else ()
+    error = _failure(served, address, outcome)
+    return failed(Layer.LOCAL, "local.client", error, about=str(address), commands=commands, seconds=seconds)
 
 
 def _failure(served: Served, address: ListenAddress, outcome: Outcome) -> DoctorError:
@@ -67,7 +75,7 @@ def _failure(served: Served, address: ListenAddress, outcome: Outcome) -> Doctor
     seen, hint = _said(outcome.seen), "" if outcome.refusal is None else _said(outcome.refusal.hint)
     if outcome.code is not None and outcome.code.startswith(_DOOR):
         return DoctorError(
-            Code.LOCAL_DOOR_CLOSED, f"the proxy turns user {_me()} of this host away: {seen} [{outcome.code}]", hint
+            Code.LOCAL_DOOR_CLOSED, f"the proxy turns a client of user {_me()} away: {seen} [{outcome.code}]", hint
         )
     if outcome.refusal is not None or outcome.code is not None:
         told = f"the proxy tells a plain client at {address}: {seen}"
@@ -180,7 +188,7 @@ def _not_running(case: Case, found: Found, why: str) -> Finding:
     if pid is not None:
         sentence = f"process {pid} runs with {case.config.source}, and does not have tunnel {case.name}"
         hint = "it was added after the start, or left out: restart it"
-        commands: tuple[str, ...] = (f"kill {shlex.quote(pid)}", start_command(case))
+        commands = restart_commands(case, pid)
     else:
         sentence = f"no proxy runs with tunnel {case.name}: {why}, and no control socket in {found.folder} is its"
         hint, commands = "start it", (start_command(case),)
@@ -197,15 +205,31 @@ def _nobody(case: Case, found: Found, address: ListenAddress, problem: Outcome) 
                 f"{address} is not open to user {_me()}",
                 "ask as the user who runs the proxy; the socket's mode and folder say who may use it",
             )
-            return failed(Layer.LOCAL, "local.client", error, about=str(address), commands=(f"ls -l {address.path}",))
+            return failed(
+                Layer.LOCAL,
+                "local.client",
+                error,
+                about=str(address),
+                commands=(f"ls -l {shlex.quote(str(address.path))}",),
+            )
         try:
             mode = address.path.lstat().st_mode
         except OSError:
             return _not_running(case, found, f"there is no socket {address.path}")
         if not stat.S_ISSOCK(mode):
-            return _taken(case, address, f"{address.path} is no socket", "move that file away, or choose another path")
+            return _in_the_way(address)
         return _not_running(case, found, f"the socket {address.path} was left behind by a process that has ended")
     return _not_running(case, found, f"nothing listens on {address}")
+
+
+def _in_the_way(address: UnixAddress) -> Finding:
+    error = DoctorError(
+        Code.LOCAL_PORT_TAKEN,
+        f"{address.path} is no socket, and as long as it is there no proxy can listen there",
+        "move it away, or give the tunnel another `listen`",
+    )
+    commands = (f"ls -l {shlex.quote(str(address.path))}",)
+    return failed(Layer.LOCAL, "local.proxy", error, about=str(address), commands=commands)
 
 
 def _taken(case: Case, address: ListenAddress, seen: str, hint: str = "") -> Finding:
@@ -251,10 +275,11 @@ async def _stranger(case: Case, found: Found, address: ListenAddress, holder: _H
         return (_taken(case, address, f"{who}listens on {address}"),)
     if outcome.passed or outcome.code is not None:
         return _of_another_user(found, address, outcome, holder)
-    if outcome.odd.startswith(b"HTTP/") or await is_http(address, case.means.step / 2):
-        return (_taken(case, address, f"{who}listens on {address}, a web server"),)
-    if outcome.odd:
-        return (_taken(case, address, f"{who}listens on {address}, and {_said(outcome.seen)}"),)
+    kind = next((words for begin, words in _BANNERS.items() if outcome.odd.startswith(begin)), "")
+    if not kind and not outcome.odd and await is_http(address, case.means.step / 2):
+        kind = "a web server"
+    if kind or outcome.odd:
+        return (_taken(case, address, f"{who}listens on {address}, {kind or f'and {_said(outcome.seen)}'}"),)
     error = DoctorError(
         Code.LOCAL_SILENT,
         f"{who}listens on {address}, and {_said(outcome.seen)}",

@@ -140,7 +140,7 @@ class Knock:
     async def _postgres(self, user: str) -> Outcome:
         await self._stream.send_all(SSL_REQUEST)
         answer = await self._exactly(1)
-        if answer == b"S":
+        if answer == b"S" and not self._buffer:  # one byte, and nothing before our ClientHello
             return Outcome("it offers TLS of its own", tls=True)
         if answer == b"E":  # a front door refuses before it has read anything
             self._buffer[:0] = answer

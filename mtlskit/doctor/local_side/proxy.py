@@ -11,7 +11,7 @@ from mtlskit import __version__
 from mtlskit.config.values import TunnelKind
 from mtlskit.doctor.case import Case, Identified
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.local_side.commands import reload_command, start_command
+from mtlskit.doctor.local_side.commands import reload_command, restart_commands
 from mtlskit.doctor.local_side.proxies import Served
 from mtlskit.errors import Code, DoctorError
 from mtlskit.pki.certificates import fingerprint_sha256
@@ -81,11 +81,9 @@ def _config(case: Case, served: Served) -> Iterator[Finding]:
         f"{case.config.source} has changed since process {served.pid} was started, which does as it said then",
         "restart the proxy for what is new in it",
     )
-    yield warned(Layer.LOCAL, "local.config", error, about=str(case.config.source), commands=_restart(case, served))
-
-
-def _restart(case: Case, served: Served) -> tuple[str, ...]:
-    return f"kill {served.pid}", start_command(case)
+    yield warned(
+        Layer.LOCAL, "local.config", error, about=str(case.config.source), commands=restart_commands(case, served.pid)
+    )
 
 
 def tunnel_failed(served: Served) -> bool:
@@ -128,10 +126,10 @@ def _identity(case: Case, identified: Identified, served: Served) -> Finding:
         return passed(Layer.LOCAL, check, f"it serves the certificate of the files (serial {serial})", serial=serial)
     ends = _moment(facts.get("not_after"))
     over = ends is not None and ends <= case.means.now()
-    what = f"which ended at {_short(facts.get('not_after'))}, " if over else ""
+    what = f", ended at {_short(facts.get('not_after'))}" if over else ""
     error = DoctorError(
         Code.LOCAL_OLD_IDENTITY,
-        f"process {served.pid} serves another certificate (serial {serial}), {what}than the files hold now"
+        f"process {served.pid} serves another certificate (serial {serial}{what}) than the files hold now"
         f" (serial {pair.serial})",
         "have it load the files; its log says what it did not like about them, if it has tried",
     )

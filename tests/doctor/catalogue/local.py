@@ -336,6 +336,7 @@ FAULTS: tuple[Fault, ...] = (
         "An SSH server has the tunnel's port",
         Code.LOCAL_PORT_TAKEN,
         partial(without_proxy, around=partial(a_server_that, says(b"SSH-2.0-OpenSSH_9.6\r\n"))),
+        seen="an SSH server",
     ),
     _fault(
         "local-port-silent",
