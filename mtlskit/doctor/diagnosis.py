@@ -17,7 +17,7 @@ from typing import Final
 from mtlskit.doctor.finding import Finding, Layer, Verdict
 from mtlskit.errors import Code
 
-__all__ = ["Diagnosis", "Report", "in_order", "settled"]
+__all__ = ["Diagnosis", "Report", "in_order", "settled", "spared"]
 
 _BLAME: Final = (
     Layer.CONFIGURATION,
@@ -110,6 +110,25 @@ def settled(findings: Sequence[Finding]) -> list[Finding]:
     return [
         replace(each, verdict=Verdict.FAIL)
         if each.verdict is Verdict.WARN and each.code in proven and each.layer in _OF_OURS
+        else each
+        for each in findings
+    ]
+
+
+_ON_THE_WAY: Final = (Layer.DNS, Layer.TCP, Layer.NEGOTIATION, Layer.TLS, Layer.CLIENT_CERTIFICATE)
+
+
+def spared(findings: Sequence[Finding], endpoints: Sequence[str], taken: Sequence[str]) -> list[Finding]:
+    """Endpoints are tried in turn: where one of them takes us, those that do not cost clients time, and no more.
+
+    `endpoints` are all of the tunnel, `taken` those that have taken us.
+    """
+    others = tuple(endpoint for endpoint in endpoints if endpoint not in taken) if taken else ()
+    return [
+        replace(each, verdict=Verdict.WARN)
+        if each.verdict is Verdict.FAIL
+        and each.layer in _ON_THE_WAY
+        and any(each.about == other or each.about.startswith(f"{other} (") for other in others)
         else each
         for each in findings
     ]

@@ -34,7 +34,7 @@ from mtlskit.doctor.checks import (
 )
 from mtlskit.doctor.checks.client_certificate import present
 from mtlskit.doctor.checks.heroku import HerokuSide
-from mtlskit.doctor.diagnosis import Diagnosis, in_order, settled
+from mtlskit.doctor.diagnosis import Diagnosis, in_order, settled, spared
 from mtlskit.doctor.finding import Finding, Layer, Verdict, skipped, warned
 from mtlskit.doctor.watching import Nobody, Watcher
 from mtlskit.errors import Code, DoctorError
@@ -75,7 +75,7 @@ async def examine(case: Case, watcher: Watcher | None = None) -> Diagnosis:
         name=case.name,
         kind=case.kind.value,
         upstream=examination.upstream,
-        findings=in_order(settled(examination.findings)),
+        findings=in_order(examination.settled()),
         seconds=trio.current_time() - began,
         complete=not scope.cancelled_caught,
     )
@@ -103,6 +103,11 @@ class _Examination:
         if self._endpoints:
             return ", ".join(str(endpoint) for endpoint in self._endpoints)
         return f"heroku:{self._case.tunnel.addon}"
+
+    def settled(self) -> list[Finding]:
+        """All findings, each in the light of the others."""
+        taken = [str(endpoint) for endpoint, each in self._taken if each.accepted]
+        return spared(settled(self.findings), [str(endpoint) for endpoint in self._endpoints], taken)
 
     async def run(self) -> None:
         """To the end, or until cancelled."""

@@ -21,7 +21,7 @@ def test_the_fault_is_named(fault: Fault, stage: Stage) -> None:
 @pytest.mark.parametrize("kind", ["kafka", "tcp"])
 async def test_a_broker_is_ready_for_tls(kind: str, each_kafka: KafkaCluster) -> None:
     host, port = each_kafka.brokers[1001]
-    (case,) = tunnel(f"{host}:{port}", kind).cases
+    (case,) = tunnel(f"{host}:{port}", kind=kind).cases
     opened = await negotiate(case, case.tunnel.upstream[0], (trio.socket.AF_INET, (host, port)))
     assert opened.ready
     assert [finding.verdict for finding in opened.findings] == [Verdict.PASS]

@@ -32,11 +32,11 @@ UPSTREAM = f"{DB}:5432"
 PLAIN_HBA = ("local all all trust", "host all all all scram-sha-256")
 
 
-def tunnel(upstream: str, kind: str = "postgres", *, pki: Pki | None = None, **flags: Any) -> Gathered:
+def tunnel(*upstream: str, kind: str = "postgres", pki: Pki | None = None, **flags: Any) -> Gathered:
     """A tunnel by flags: without an identity, unless it has to lead somewhere."""
     papers = {} if pki is None else {"cert": pki.client.cert, "key": pki.client.key, "ca": pki.server_ca}
     means = Means(step=2, deadline=10)
-    return from_flags({"kind": kind, "upstream": [upstream], **papers, **flags}, means)
+    return from_flags({"kind": kind, "upstream": list(upstream), **papers, **flags}, means)
 
 
 def starting_from(gathered: Gathered, source: str) -> Gathered:
@@ -78,7 +78,7 @@ def host(
 @contextmanager
 def _behaving(behaviour: Behaviour, kind: str, stage: Stage) -> Iterator[Gathered]:
     with serving(behaviour) as (_, port):
-        yield tunnel(f"127.0.0.1:{port}", kind)
+        yield tunnel(f"127.0.0.1:{port}", kind=kind)
 
 
 def server(behaviour: Behaviour, kind: str = "postgres") -> Build:
@@ -135,7 +135,7 @@ MYSQL = says(b"\x4a\0\0\0\x0a8.0.36\0\x0b\0\0\0abcdefgh\0\xff\xf7\xff\x02\0\xff\
 @contextmanager
 def _http(kind: str, stage: Stage) -> Iterator[Gathered]:
     with _web_server() as web:
-        yield tunnel(f"127.0.0.1:{web.server_port}", kind)
+        yield tunnel(f"127.0.0.1:{web.server_port}", kind=kind)
 
 
 @contextmanager
@@ -199,7 +199,7 @@ def _plain_postgres(stage: Stage) -> Iterator[Gathered]:
 @contextmanager
 def _postgres(major: int, kind: str, negotiation: str | None, stage: Stage) -> Iterator[Gathered]:
     found = stage.fixture("postgres_fleet").of(major)
-    yield tunnel(f"127.0.0.1:{found.port}", kind, negotiation=negotiation)
+    yield tunnel(f"127.0.0.1:{found.port}", kind=kind, negotiation=negotiation)
 
 
 @contextmanager
@@ -207,6 +207,13 @@ def _one_dead_address(stage: Stage) -> Iterator[Gathered]:
     found = stage.fixture("postgres")
     gathered = tunnel(f"{DB}:{found.port}", pki=found.pki, verify="ca")
     yield OtherNames(gathered.cases, addresses={DB: ("127.0.0.1", "127.0.0.2")})
+
+
+@contextmanager
+def _one_dead_endpoint(stage: Stage) -> Iterator[Gathered]:
+    found = stage.fixture("postgres")
+    with closed_port() as port:
+        yield tunnel(f"localhost:{port}", f"localhost:{found.port}", pki=found.pki)
 
 
 _HIDDEN = "SSLRequest as Postgres does: it is "
@@ -333,6 +340,14 @@ FAULTS: tuple[Fault, ...] = (
         seen="takes connections at 127.0.0.1, but ",
         # No resolver leads a name of somebody else's to this host; ours of the test does.
         warnings=frozenset({Code.DNS_ODD_ADDRESS}),
+    ),
+    Fault(
+        "tcp-one-endpoint-dead",
+        "The first of the tunnel's two endpoints is down, and the second takes over",
+        Code.TCP_REFUSED,
+        _one_dead_endpoint,
+        verdict=Verdict.WARN,
+        seen="refused the connection",
     ),
     Fault(
         "source-not-ours",

@@ -18,7 +18,7 @@ def _broker(listener: str, kind: str, stage: Stage) -> Iterator[Gathered]:
     """A tunnel of this kind to a listener of the first broker's: `clients` has TLS, `brokers` has none."""
     cluster: KafkaCluster = stage.fixture("kafka")
     ports = next(iter(cluster.ports.values()))
-    yield tunnel(f"127.0.0.1:{getattr(ports, listener)}", kind)
+    yield tunnel(f"127.0.0.1:{getattr(ports, listener)}", kind=kind)
 
 
 FAULTS: tuple[Fault, ...] = (
