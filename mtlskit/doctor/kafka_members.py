@@ -53,11 +53,6 @@ class Visited:
     groups: tuple[str, ...] | None = None
     groups_error: int = 0
 
-    @property
-    def reached(self) -> bool:
-        """It answered."""
-        return bool(self.finding.facts.get("reached"))
-
 
 async def visit_all(door: Door, cluster: Cluster, entrances: Sequence[Endpoint]) -> tuple[Visited, ...]:
     """All brokers side by side, in the order of their node ids. `entrances` are how we came to the cluster."""

@@ -17,7 +17,7 @@ from mtlskit.errors import Code
 from mtlskit.net.identity import load_snapshot
 from tests.doctor.catalogue.kafka import gathered
 from tests.services.pki import Pki
-from tests.support.kafka_liar import HANG_UP, METADATA, Body, answer_to, metadata, text
+from tests.support.kafka_liar import API_VERSIONS, HANG_UP, METADATA, Body, answer_to, metadata, text
 from tests.support.kafka_looks import broker, look, looked, named
 
 NO_GROUPS = answer_to(16, struct.pack("!hi", 0, 0))
@@ -163,6 +163,30 @@ def test_a_login_that_is_wanted(pki: Pki) -> None:
     assert [finding.verdict for finding in findings] == [Verdict.PASS, Verdict.SKIPPED, Verdict.SKIPPED]
     assert "SCRAM-SHA-512" in findings[1].seen
     assert findings[1].seen.isprintable()
+
+
+@pytest.mark.parametrize("answer", [HANG_UP, b"\x7f\xff"])
+def test_a_broker_that_hangs_up_and_does_not_say_how_to_log_in(pki: Pki, answer: bytes) -> None:
+    findings = looked(pki, answer_to(METADATA, HANG_UP), answer_to(17, answer))
+    assert findings[0].code is Code.UPSTREAM_CLOSED
+    assert (findings[1].verdict, findings[1].because) == (Verdict.SKIPPED, "kafka.versions")
+
+
+def test_a_broker_older_than_clusters_have_ids(pki: Pki) -> None:
+    """Whoever is at a broker's address may speak less than the one that named it."""
+    offers = ((3, 0, 2), (18, 0, 0)), ((3, 0, 1), (18, 0, 0))
+    asked: list[int] = []
+
+    def speaks(key: int, _request: bytes) -> bytes | None:
+        if key != API_VERSIONS:
+            return None
+        asked.append(key)
+        offer = offers[min(len(asked), 2) - 1]
+        return struct.pack("!hi", 0, len(offer)) + b"".join(struct.pack("!hhh", *each) for each in offer)
+
+    findings = looked(pki, speaks, own=alone())
+    assert {finding.verdict for finding in findings} == {Verdict.PASS, Verdict.SKIPPED}
+    assert [finding.facts["release"] for finding in named(findings, "kafka.broker")] == ["0.10"]
 
 
 def test_a_broker_that_breaks_off_when_asked_for_its_groups(pki: Pki) -> None:

@@ -1,9 +1,20 @@
-"""The whole catalogue, and how the documentation shows it: ``python -m tests.doctor.catalogue.everything`` prints it."""
+"""The whole catalogue, and the documentation's table: ``python -m tests.doctor.catalogue.everything`` prints it."""
 
 from __future__ import annotations
 
 from mtlskit.doctor.finding import Verdict
-from tests.doctor.catalogue import heroku, identity, kafka, local, network, network_kafka, postgres, tls, unseen
+from tests.doctor.catalogue import (
+    heroku,
+    identity,
+    kafka,
+    kafka_space,
+    local,
+    network,
+    network_kafka,
+    postgres,
+    tls,
+    unseen,
+)
 from tests.doctor.catalogue.base import Fault
 
 PARTS: dict[str, tuple[Fault, ...]] = {
@@ -11,7 +22,7 @@ PARTS: dict[str, tuple[Fault, ...]] = {
     "The network, and who answers": (*network.FAULTS, *network_kafka.FAULTS),
     "TLS and the client certificate": tls.FAULTS,
     "Postgres": postgres.FAULTS,
-    "Kafka": kafka.FAULTS,
+    "Kafka": (*kafka.FAULTS, *kafka_space.FAULTS),
     "Heroku and the allowlist": heroku.FAULTS,
     "The local side": local.FAULTS,
     "Made up by somebody who had not read the doctor": unseen.FAULTS,
