@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.services.pki import Pki
+from tests.services.pki import Pair, Pki
 
 
 class SServer:
@@ -65,3 +66,24 @@ def s_server(pki: Pki, *options: str | Path) -> Iterator[SServer]:
             yield SServer(process)
         finally:
             process.kill()
+
+
+@contextmanager
+def serving_many(pair: Pair, *options: str | Path) -> Iterator[int]:
+    """One that takes client after client; its port. What it says is read and thrown away, or it would stop."""
+    program = shutil.which("openssl")
+    assert program, "the openssl program is not on PATH: install it (Debian: apt-get install openssl)"
+    command = [program, "s_server", "-accept", "127.0.0.1:0", "-cert", pair.cert, "-key", pair.key, *options]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    with process:
+        try:
+            server = SServer(process)
+            stdout = process.stdout
+            assert stdout is not None
+            reader = threading.Thread(target=lambda: [None for _ in stdout], name="s_server output")
+            reader.start()
+            yield server.port
+        finally:
+            process.kill()
+            process.wait()
+            reader.join()

@@ -119,7 +119,7 @@ def _state(handshake: Handshake | None, version: str) -> str:
     if handshake.answered:
         return OFFERED if not handshake.version or handshake.version == version else REFUSED
     match handshake.error:
-        case ssl.SSLError() as exc if exc.reason in _OUR_LIMITS:
+        case ssl.SSLError() as exc if getattr(exc, "reason", None) in _OUR_LIMITS:  # one made in Python has none
             return NOT_TRIED
         case ssl.SSLError() | ConnectionResetError():
             return REFUSED

@@ -15,7 +15,7 @@ from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warn
 from mtlskit.doctor.tls.handshake import Target
 from mtlskit.doctor.tls.looking import OFFERED, OLD, Look
 from mtlskit.doctor.tls.names import ServerNames, server_names
-from mtlskit.doctor.tls.verification import Anchors, anchors_above, nearer
+from mtlskit.doctor.tls.verification import Anchors, nearer
 from mtlskit.errors import Code, DoctorError, UpstreamError, UpstreamProtocolError, UpstreamRefusedUs
 from mtlskit.net.dial import POSTGRES_ALPN
 from mtlskit.net.faults import pin_fault
@@ -209,8 +209,7 @@ class Teller:
                 yield warned(Layer.TLS, "tls.server-weak", error, about=self._about)
 
     def _ends_soon(self) -> Iterator[Finding]:
-        above = anchors_above(self.look.chain, self.anchors.certificates) if self.anchors else []
-        for certificate in dict.fromkeys((*self.look.chain, *above)):
+        for certificate in self.look.chain:  # that of the trust anchors is told where the files are looked at
             begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             if self.now < ends < self.now + min(SOON, (ends - begins) / 3):
                 error = DoctorError(

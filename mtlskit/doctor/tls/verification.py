@@ -15,7 +15,7 @@ from mtlskit.errors import Code, IdentityError, UpstreamError, UpstreamUntrusted
 from mtlskit.pki.certificates import bounded_text, extension, is_issued_by, issuer_text, subject_text
 from mtlskit.pki.chains import is_self_signed
 
-__all__ = ["Anchors", "anchors_above", "nearer"]
+__all__ = ["Anchors", "nearer"]
 
 _SUBORDINATE: Final = re.compile(r"intermediate|issuing|subordinate|\bsub[- ]?ca\b", re.IGNORECASE)
 """What people call a CA that is no root."""
@@ -47,7 +47,7 @@ def nearer(
     return error
 
 
-def anchors_above(chain: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+def _anchors_above(chain: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     """The trust anchors that issued one of the chain and do not stand in it themselves."""
     issuers = {each.issuer for each in chain}
     candidates = [each for each in anchors if each.subject in issuers and each not in chain]
@@ -61,7 +61,7 @@ def _dates(
     leaf, *rest = chain
     if _outside(leaf, now):
         return error
-    for certificate in (*anchors_above(chain, anchors.certificates), *rest):
+    for certificate in (*_anchors_above(chain, anchors.certificates), *rest):
         trouble = _outside(certificate, now)
         if not trouble:
             continue
@@ -140,7 +140,8 @@ def _says_where(last: x509.Certificate) -> bool:
 def _renewed(where: str, chain: Sequence[x509.Certificate], anchors: Anchors) -> UpstreamError | None:
     """A trust anchor has the issuer's name and another key."""
     for certificate in _not_issued(chain):
-        if any(each.subject == certificate.issuer for each in anchors.certificates):
+        namesakes = [each for each in anchors.certificates if each.subject == certificate.issuer]
+        if namesakes and not any(is_issued_by(certificate, each) for each in namesakes):
             return UpstreamUntrusted(
                 Code.TLS_CHAIN_NOT_TRUSTED,
                 f"{where} presents {subject_text(certificate)}, which another key has signed than that of the CA of the"
