@@ -109,8 +109,14 @@ async def test_an_expired_certificate_is_not_the_clock_s_fault(pki: Pki) -> None
 
 async def test_the_server_s_certificate_has_not_begun(pki: Pki) -> None:
     finding = await one(case_of(pki), shaken=servers(2 * _HOUR))
+    assert finding.verdict is Verdict.SKIPPED
+    assert "CN=db of the server begins at" in finding.seen
+
+
+async def test_neither_ours_nor_the_server_s_has_begun(pki: Pki) -> None:
+    finding = await one(case_of(pki, -4 * DAY), shaken=servers(2 * _HOUR))
     assert (finding.verdict, finding.code) == (Verdict.FAIL, Code.CLOCK_WRONG)
-    assert "seems to be behind, by 1 hour at least" in finding.seen
+    assert "seems to be behind, by 4 days at least" in finding.seen
 
 
 async def test_ours_was_issued_just_now(pki: Pki) -> None:

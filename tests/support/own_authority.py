@@ -57,9 +57,9 @@ class OwnAuthority:
             f'upstream = "127.0.0.1:{port}"\nidentity = "reporting"\n'
         )
 
-    def issue(self, name: str) -> None:
+    def issue(self, name: str, now: datetime | None = None) -> None:
         """A certificate for the identity, in use."""
-        now = datetime.now(UTC)
+        now = now or datetime.now(UTC)
         key = ec.generate_private_key(ec.SECP256R1())
         request = make_request(key).public_bytes(serialization.Encoding.PEM)
         signed = self.authority.sign(request, Profile.CLIENT, now=now)

@@ -1,8 +1,8 @@
 """This host's clock, against those of others.
 
 Others show theirs in two ways. Heroku's API and servers that tell the time are measured, and a difference is a fact.
-A certificate that has not begun yet only says that one of two is wrong: a clock that is behind, which is frequent, or a
-certificate made for later, which is rare. It counts where nothing was measured.
+A certificate that has not begun yet says no more than that one of two is wrong, the clock or the certificate. It counts
+where nothing was measured, and where one of ours and the server's say the same: two are not made for later by mistake.
 """
 
 from __future__ import annotations
@@ -128,20 +128,28 @@ def _compared(shown: _Shown, dates: Sequence[_Dates], now: datetime) -> Finding:
 
 def _guessed(identified: Identified, shaken: Sequence[Shaken], now: datetime) -> Finding:
     """From certificates that have not begun, where nobody has shown a clock."""
-    future = [each for each in _of_servers(shaken) if now < each.begins]
-    ours = [each for each in _of_ours(identified) if now < each.begins <= now + _ZONES]
-    if not future and not ours:
+    theirs = [each for each in _of_servers(shaken) if now < each.begins]
+    ours = [each for each in _of_ours(identified) if now < each.begins]
+    just_issued = [each for each in ours if each.begins <= now + _ZONES]
+    latest = max((*theirs, *ours), key=lambda each: each.begins, default=None)
+    if latest is None:
         return skipped(Layer.CLOCK, _CHECK, "no other clock was seen")
-    latest = max((*future, *ours), key=lambda each: each.begins)
+    says = f"this host's clock says {now:%Y-%m-%d %H:%M:%S} UTC, and {latest.whose} begins at {_moment(latest)} only"
+    if not just_issued and not (ours and theirs):
+        seen = f"{says}; no other clock was seen that would tell which of the two is wrong"
+        return skipped(Layer.CLOCK, _CHECK, "no other clock was seen", seen=seen)
     behind = (latest.begins - now).total_seconds()
-    sentence = (
-        f"this host's clock says {now:%Y-%m-%d %H:%M:%S} UTC, and {latest.whose} begins at"
-        f" {latest.begins:%Y-%m-%d %H:%M:%S} only: the clock seems to be behind, by {span(behind)} at least"
+    error = DoctorError(
+        Code.CLOCK_WRONG,
+        f"{says}: the clock seems to be behind, by {span(behind)} at least",
+        f"compare it with another clock, and if it is behind, {_HINT}",
     )
-    error = DoctorError(Code.CLOCK_WRONG, sentence, f"compare it with another clock, and if it is behind, {_HINT}")
-    # The server works for others. A certificate of ours may have been made for later.
-    tell = failed if future else warned
+    tell = failed if ours and theirs else warned
     return tell(Layer.CLOCK, _CHECK, error, commands=_COMMANDS, seconds_behind=round(behind, 1))
+
+
+def _moment(dates: _Dates) -> str:
+    return f"{dates.begins:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _of_ours(identified: Identified) -> Iterator[_Dates]:

@@ -314,11 +314,12 @@ def _by_api(stage: Stage, ahead: timedelta) -> Iterator[Gathered]:
 
 
 @contextmanager
-def _server_of_tomorrow(stage: Stage) -> Iterator[Gathered]:
-    """Its certificate was made an hour from now, by its clock."""
+def _all_of_tomorrow(stage: Stage) -> Iterator[Gathered]:
+    """Our certificate and the server's were made an hour from now, by our clock."""
     own = OwnAuthority.make(stage.folder)
-    own.issue("reporting")
-    with listening(echoing(own.server_context(begins=datetime.now(UTC) + timedelta(hours=1)))) as port:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    own.issue("reporting", now=later)
+    with listening(echoing(own.server_context(begins=later))) as port:
         own.configure(port)
         yield from_file(own.file, (), means())
 
@@ -643,11 +644,11 @@ FAULTS: tuple[Fault, ...] = (
         seen="minutes ahead of",
     ),
     Fault(
-        "clock-behind-server",
-        "this host's clock is behind, and only the server's certificate shows it",
+        "clock-behind-certificates",
+        "this host's clock is behind, and certificates alone show it",
         Code.CLOCK_WRONG,
-        _server_of_tomorrow,
+        _all_of_tomorrow,
         seen="seems to be behind",
-        also=frozenset({Code.TLS_SERVER_EXPIRED}) | NOT_RUNNING,
+        also=frozenset({Code.TLS_SERVER_EXPIRED, Code.CERTIFICATE_NOT_YET_VALID}) | NOT_RUNNING,
     ),
 )
