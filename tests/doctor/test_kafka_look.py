@@ -91,6 +91,17 @@ def test_replicas_that_lag_are_told(pki: Pki) -> None:
     assert finding.facts["under_replicated"] == 2
 
 
+@pytest.mark.parametrize("sound_first", [True, False])
+def test_one_endpoint_of_two_that_is_no_use(pki: Pki, sound_first: bool) -> None:
+    """The tunnel takes the first that shakes hands: the other one is come to only if that is away."""
+    with broker(pki, NO_GROUPS, own=alone()) as sound, broker(pki, answer_to(METADATA, b"")) as useless:
+        ports = (sound, useless) if sound_first else (useless, sound)
+        findings = look(gathered(pki, tuple(f"127.0.0.1:{port}" for port in ports)))
+    [trouble] = [each for each in findings if each.verdict in (Verdict.FAIL, Verdict.WARN)]
+    assert trouble.verdict is (Verdict.WARN if sound_first else Verdict.FAIL)
+    assert (trouble.check, trouble.about) == ("kafka.versions", f"127.0.0.1:{useless}")
+
+
 def test_partitions_without_a_leader_are_counted(pki: Pki) -> None:
     own = alone(topics=topics(topic("a", *[-1] * 5), topic("b", -1, 1)))
     [finding] = named(looked(pki, NO_GROUPS, own=own), "kafka.partitions")

@@ -43,8 +43,10 @@ async def look_inside_kafka(
         return (skipped(Layer.KAFKA, "kafka.cluster", "identity"),)
     door = Door(case, identified.snapshot)
     entrances = await _enter_all(door, endpoints)
-    findings = [_entrance_finding(entrance) for entrance in entrances]
     first = next((entrance for entrance in entrances if entrance.cluster is not None), None)
+    # They are tried in turn, and one that shakes hands is taken: what stands behind a sound one is seldom come to.
+    late = entrances[entrances.index(first) :] if first is not None else ()
+    findings = [_entrance_finding(entrance, harmful=entrance not in late) for entrance in entrances]
     if first is None or first.cluster is None:
         return (*findings, *_nothing_more(case, entrances))
     cluster = first.cluster
@@ -91,10 +93,10 @@ async def _look_around(
     return tuple(visits), tuple(written)
 
 
-def _entrance_finding(entrance: Entrance) -> Finding:
+def _entrance_finding(entrance: Entrance, *, harmful: bool) -> Finding:
     about, versions = str(entrance.endpoint), entrance.versions
     if entrance.error is not None:
-        return failed(Layer.KAFKA, "kafka.versions", entrance.error, about=about)
+        return (failed if harmful else warned)(Layer.KAFKA, "kafka.versions", entrance.error, about=about)
     newest = {name: versions[key][1] for name, key in _SHOWN.items() if key in versions}
     told = ", ".join(f"{name} up to {version}" for name, version in newest.items())
     return passed(

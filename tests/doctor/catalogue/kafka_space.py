@@ -12,6 +12,7 @@ import trio
 
 from mtlskit.config.values import HerokuConfig
 from mtlskit.doctor.case import Means
+from mtlskit.doctor.finding import Verdict
 from mtlskit.doctor.gather import Gathered, from_file, heroku_door
 from mtlskit.errors import Code
 from mtlskit.sandbox.api.options import ApiOptions
@@ -112,6 +113,7 @@ FAULTS: tuple[Fault, ...] = (
         "One broker of the add-on is down, and the cluster no longer names it",
         Code.TCP_RESET,
         _space(breaks=_down),
+        verdict=Verdict.WARN,
         seen="reset the connection",
     ),
 )
