@@ -106,11 +106,14 @@ def refusal_of(
 
 def _wrong_password(login: _Login, fields: ErrorFields) -> Refusal:
     unknown = "does not exist" in fields.message
-    hint = f"the user and the password are those of {login.who.source or 'the environment'}: "
+    source = login.who.source or "nowhere"
     if unknown:
-        hint += "set PGUSER to a role that the server has"
+        hint = f"the name came from {source}: set PGUSER to a role that the server has"
     else:
-        hint += "set PGUSER and PGPASSWORD to those of the database (heroku pg:credentials:url shows an add-on's)"
+        hint = (
+            f"user and password came from {source}: mend them there, or set PGUSER and PGPASSWORD"
+            " (heroku pg:credentials:url shows an add-on's)"
+        )
         if login.name_differs and not login.by_scram:
             hint += (
                 "; if they are right, a line of pg_hba.conf with clientcert=verify-full may want another certificate:"
