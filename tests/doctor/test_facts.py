@@ -18,6 +18,7 @@ from mtlskit.doctor.changes import Change, Memory
 from mtlskit.doctor.facts import SCHEMA, change_facts, report_facts
 from mtlskit.doctor.finding import Finding, Layer, Verdict
 from mtlskit.doctor.gather import diagnose, from_flags
+from tests.services.template import DATABASE, PASSWORDS
 from tests.support.reports import AT, PLANTED, diagnosis, healthy, hostile, no_tcp, refused, report, tcp
 
 if TYPE_CHECKING:
@@ -37,6 +38,16 @@ def checked(value: Any) -> Any:
     read = json.loads(json.dumps(value, allow_nan=False))
     jsonschema.validate(read, schema())
     return read
+
+
+def facts_on_the_page() -> dict[str, set[str]]:
+    """The facts by the check, as the page tells of them."""
+    section = PAGE.partition("\n### The facts of a check\n")[2].partition("\n## ")[0]
+    return {
+        check: set(re.findall(r"`(\w+)`", facts))
+        for checks, facts in re.findall(r"^\| (`[a-z].*?) \| (.*) \|$", section, re.MULTILINE)
+        for check in re.findall(r"`([a-z.-]+)`", checks)
+    }
 
 
 def test_the_schema_is_one() -> None:
@@ -62,10 +73,15 @@ def test_a_report_fits_the_schema() -> None:
 def test_a_report_of_a_real_server_fits_the_schema(postgres: PostgresServer) -> None:
     papers = postgres.pki.client
     flags = {"upstream": [f"localhost:{postgres.port}"], "cert": papers.cert, "key": papers.key}
-    gathered = from_flags(flags | {"ca": postgres.pki.server_ca}, Means(environ={}))
+    login = {"PGUSER": "scram", "PGDATABASE": DATABASE, "PGPASSWORD": PASSWORDS["scram"]}
+    gathered = from_flags(flags | {"ca": postgres.pki.server_ca}, Means(environ=login))
     read = checked(report_facts(trio.run(diagnose, gathered)))
     assert read["tunnels"][0]["complete"] is True
     assert read["tunnels"][0]["counts"]["pass"] > 10
+    told = facts_on_the_page()
+    passing = [each for each in read["tunnels"][0]["findings"] if each["verdict"] == "pass" and each["facts"]]
+    unknown = [(each["check"], set(each["facts"]) - told.get(each["check"], set())) for each in passing]
+    assert not [each for each in unknown if each[1]]
 
 
 def test_a_report_of_nothing_fits_the_schema() -> None:
