@@ -13,8 +13,10 @@ from mtlskit.config.values import HerokuConfig
 from mtlskit.doctor.case import Means
 from mtlskit.doctor.finding import Layer, Verdict
 from mtlskit.doctor.gather import Gathered, diagnose, from_file, heroku_door
+from mtlskit.sandbox.api.options import ApiOptions
 from mtlskit.sandbox.space import SpaceOptions
 from tests.doctor.catalogue.base import told_of
+from tests.doctor.catalogue.heroku import FAST, handed_out
 from tests.services.places import scratch_folder
 from tests.services.postgres import PostgresServer
 from tests.support.proxy_process import ProxyProcess, tunnel_toml
@@ -23,8 +25,9 @@ from tests.support.space import RunningSpace, running_space
 
 @pytest.fixture(scope="module")
 def own_space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSpace]:
-    """A space with everything."""
-    with running_space(SpaceOptions(tmp_path_factory.mktemp("space") / "space", keep_data=False)) as running:
+    """A space with everything, in a hurry."""
+    options = SpaceOptions(tmp_path_factory.mktemp("space") / "space", api=ApiOptions(speed_up=FAST), keep_data=False)
+    with running_space(options) as running:
         yield running
 
 
@@ -59,17 +62,11 @@ def examined(gathered: Gathered, *layers: Layer) -> None:
     "login", ["", f'login = "heroku"\nallow_users = ["{os.getuid()}"]\n'], ids=["client", "heroku"]
 )
 def test_a_database_of_an_addon(own_space: RunningSpace, tmp_path: Path, login: str) -> None:
-    environ, space = environment(own_space), own_space.space
+    environ, space, client = environment(own_space), own_space.space, handed_out(own_space, tmp_path)
     file = tmp_path / "mtlskit.toml"
     file.write_text(
         toml_of(
-            own_space,
-            kind="postgres",
-            addon=space.addon,
-            login=login,
-            cert=space.client.cert,
-            key=space.client.key,
-            verify="full",
+            own_space, kind="postgres", addon=space.addon, login=login, cert=client.cert, key=client.key, verify="full"
         )
     )
     means = Means(environ=environ, heroku=heroku_door(HerokuConfig(), environ))
@@ -84,3 +81,32 @@ def test_a_proxy_with_a_unix_socket_and_no_addon(postgres: PostgresServer, tmp_p
         file.write_text(tunnel_toml(postgres, listen=f'"unix:{folder}/.s.PGSQL.6432"'))
         with ProxyProcess(["--config", str(file)], folder=tmp_path, environment=environ):
             examined(from_file(file, [], Means(environ=environ)), Layer.LOCAL)
+
+
+def test_a_kafka_of_an_addon(own_space: RunningSpace, tmp_path: Path) -> None:
+    environ, space = environment(own_space), own_space.space
+    file = tmp_path / "mtlskit.toml"
+    cert, key = space.kafka_pair
+    addon = space.kafka_addon
+    file.write_text(toml_of(own_space, kind="kafka", addon=addon, login="", cert=cert, key=key, verify="ca"))
+    means = Means(environ=environ, heroku=heroku_door(HerokuConfig(), environ))
+    with ProxyProcess(["--config", str(file)], folder=tmp_path, environment=environ):
+        examined(from_file(file, [], means), Layer.HEROKU, Layer.ALLOWLIST, Layer.LOCAL)
+
+
+def test_a_password_that_was_rotated_at_heroku(own_space: RunningSpace, tmp_path: Path) -> None:
+    """The proxy logs in with what Heroku says by now, and so does the doctor."""
+    environ, space, client = environment(own_space), own_space.space, handed_out(own_space, tmp_path)
+    file = tmp_path / "mtlskit.toml"
+    login = f'login = "heroku"\nallow_users = ["{os.getuid()}"]\n'
+    file.write_text(
+        toml_of(
+            own_space, kind="postgres", addon=space.addon, login=login, cert=client.cert, key=client.key, verify="full"
+        )
+    )
+    means = Means(environ=environ, heroku=heroku_door(HerokuConfig(), environ))
+    with ProxyProcess(["--config", str(file)], folder=tmp_path, environment=environ):
+        own_space.call(
+            "POST", f"/postgres/v0/databases/{space.addon}/credentials/default/credentials_rotation", status=200
+        )
+        examined(from_file(file, [], means), Layer.HEROKU, Layer.ALLOWLIST, Layer.LOCAL)

@@ -311,8 +311,8 @@ async def test_a_kafka_whose_credentials_were_reset(pair: CheckedPair) -> None:
         kafka_cluster=KafkaCluster("1", NAME, "available", "one broker is down", healthy=False),
     )
     side = await look_at_heroku(case_of(api, kind="kafka"), Identified(pair=pair))
-    assert codes(side, Verdict.FAIL) == set()  # a basic plan speaks mutual TLS; it has no IP rules
-    assert codes(side, Verdict.WARN) == {Code.API_CERTIFICATE_GONE, Code.API_ENDPOINT_DOWN}
+    assert codes(side, Verdict.FAIL) == {Code.API_CERTIFICATE_GONE}  # a basic plan speaks mutual TLS
+    assert codes(side, Verdict.WARN) == {Code.API_ENDPOINT_DOWN}
     assert of(side, "allowlist.rules").because == "its plan has no IP rules"
     assert (len(side.endpoints), side.prefix) == (2, "shared-1.")
     assert "KEY" not in repr(side)

@@ -308,6 +308,10 @@ def _notices_for_ever(connection: socket.socket) -> None:
     says_nothing(connection)
 
 
+def _leaves(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_RDWR)
+
+
 HOSTILE: list[Behaviour] = [
     closes,
     _random_bytes,
@@ -383,9 +387,11 @@ async def test_a_kafka_door_for_other_users(tmp_path: Path, control: Path) -> No
     assert found["local.client"].code is Code.LOCAL_DOOR_CLOSED
 
 
-async def test_a_tcp_door_need_only_open(tmp_path: Path) -> None:
-    with serving(says_nothing) as (host, port):
-        assert (await knock(TunnelKind.TCP, TcpAddress(host, port), "", 30)).passed
+@pytest.mark.parametrize(("behave", "stays"), [(says_nothing, True), (says(b"220 hello"), True), (_leaves, False)])
+async def test_a_tcp_door_must_stay_open(behave: Behaviour, stays: bool) -> None:
+    with serving(behave) as (host, port):
+        outcome = await knock(TunnelKind.TCP, TcpAddress(host, port), "", 30)
+    assert (outcome.passed, outcome.ended) == (stays, not stays)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from mtlskit.doctor.case import Case, Identified
-from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
+from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped
 from mtlskit.doctor.heroku_side.asking import Told
 from mtlskit.errors import Code, HerokuError
 from mtlskit.heroku.values import AddonKind
@@ -109,7 +109,7 @@ def _another(case: Case, name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _of_kafka(case: Case, pair: CheckedPair, told: Told, far: list[FarCertificate]) -> Finding:
-    """The one in the config vars. Another one there means a reset, and that what we have ends, if it has not yet."""
+    """The one in the config vars. Another one there means a reset, and ours has ended or is about to."""
     name, serial = told.name, pair.serial
     held = [each.serial for each in far if each.serial]
     if serial in held:
@@ -118,7 +118,7 @@ def _of_kafka(case: Case, pair: CheckedPair, told: Told, far: list[FarCertificat
     error = HerokuError(
         Code.API_CERTIFICATE_GONE,
         f"{name} has another certificate by now (serial {', '.join(held)}) than ours (serial {serial})",
-        "its credentials were reset: take what the config vars hold now",
+        "its credentials were reset, which ends the old ones: take what the config vars hold now",
     )
     _, commands = _another(case, name)
-    return warned(Layer.HEROKU, _CHECK, error, about=name, commands=commands, serial=serial, in_config_vars=held)
+    return failed(Layer.HEROKU, _CHECK, error, about=name, commands=commands, serial=serial, in_config_vars=held)

@@ -26,7 +26,7 @@ _OF_A_KEY: Final = re.compile(
 
 def not_looked(name: str, error: MtlskitError, questions: tuple[Question, ...] = ()) -> Finding:
     """Heroku did not say: its side is unknown, and nothing fails for that."""
-    about = f"not known of {name}: {', '.join(questions)}: " if questions else ""
+    about = f"Heroku does not tell ({', '.join(questions)}): " if questions else ""
     told = HerokuError(Code.API_NOT_LOOKED, f"{about}{error.sentence} [{error.code}]", error.hint)
     commands = (f"mtlskit heroku status {name}",) if questions else ()
     return warned(Layer.HEROKU, "heroku.api", told, about=name, commands=commands)

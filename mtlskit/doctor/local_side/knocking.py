@@ -2,7 +2,7 @@
 
 It goes as far as proves the whole way and no further. Postgres: SSLRequest, which a proxy answers with N, then a
 StartupMessage until the server wants a password, lets it in, or says no in its own words (PostgreSQL docs, "Message
-Flow"). Kafka: ApiVersions, which the broker answers before any login (KIP-35). TCP: a connection.
+Flow"). Kafka: ApiVersions, which the broker answers before any login (KIP-35). TCP: a connection that stays.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _MOST_MESSAGE: Final = 64 * 1024
 """Bytes of one answer. An ErrorResponse of ours stays below 30,000, and PostgreSQL's authentication below 64 KiB."""
 _MOST_NOTICES: Final = 16
 """NoticeResponse and NegotiateProtocolVersion that may come before."""
+_A_WHILE: Final = 0.5
+"""Seconds for which a connection of kind tcp must last."""
 _TERMINATE: Final = frame(b"X", b"")
 _ANYWHERE: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}
 
@@ -135,7 +137,7 @@ class Knock:
             return await self._postgres(user)
         if kind is TunnelKind.KAFKA:
             return await self._kafka()
-        return Outcome("a connection is taken", passed=True)
+        return await self._tcp()
 
     async def _postgres(self, user: str) -> Outcome:
         await self._stream.send_all(SSL_REQUEST)
@@ -181,6 +183,13 @@ class Knock:
             answer = reader.receive(data)
             if answer is not None:
                 return Outcome(f"the broker answers: it knows {len(api_versions_of(answer))} requests", passed=True)
+
+    async def _tcp(self) -> Outcome:
+        """Who is turned away, or whose upstream cannot be reached, is closed without a word, and mostly soon."""
+        with trio.move_on_after(_A_WHILE):
+            if not await self._stream.receive_some(1):
+                raise EOFError
+        return Outcome("a connection is taken, and stays", passed=True)
 
     async def _message(self) -> tuple[bytes, bytes]:
         head = await self._exactly(5)

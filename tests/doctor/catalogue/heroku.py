@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -167,8 +168,8 @@ def rule_that_waits(live: RunningSpace) -> None:
     live.call("POST", live.endpoint("/ip-rules"), {"cidr": f"{OUTSIDE}/32", "description": "office"}, status=201)
 
 
-def handed_out_and_deleted(live: RunningSpace, folder: Path) -> ClientIdentity:
-    """A certificate of the API's, saved to files, and then every certificate is deleted there."""
+def handed_out(live: RunningSpace, folder: Path) -> ClientIdentity:
+    """A certificate of the API's, saved to files."""
     made = live.call("POST", live.endpoint("/certificates"), {}, status=201)["id"]
     one = live.endpoint(f"/certificates/{made}")
     until(lambda: bool(live.call("GET", one, status=200)["status"] == "ready"))
@@ -177,9 +178,26 @@ def handed_out_and_deleted(live: RunningSpace, folder: Path) -> ClientIdentity:
     identity.cert.write_text(found["certificate_with_chain"])
     identity.key.touch(0o600)
     identity.key.write_text(found["private_key"])
+    return identity
+
+
+def handed_out_and_deleted(live: RunningSpace, folder: Path) -> ClientIdentity:
+    """The same, and then every certificate is deleted there."""
+    identity = handed_out(live, folder)
     for each in live.call("GET", live.endpoint("/certificates"), status=200):
         if each["status"] == "ready":
             live.call("DELETE", live.endpoint(f"/certificates/{each['id']}"), status=202)
+    return identity
+
+
+def kafka_pair_before_a_reset(live: RunningSpace, folder: Path) -> ClientIdentity:
+    """The Kafka add-on's pair, saved to files, and then its credentials are reset."""
+    identity = ClientIdentity(folder / "their.crt", folder / "their.key", 0)
+    for source, target in zip(live.space.kafka_pair, (identity.cert, identity.key), strict=True):
+        shutil.copy(source, target)
+        target.chmod(0o600)
+    path = f"/data/kafka/v0/clusters/{live.space.kafka_addon}/rotate-credentials"
+    live.call("POST", path, status=200)
     return identity
 
 
@@ -342,6 +360,16 @@ FAULTS: tuple[Fault, ...] = (
         Code.API_KEY_REVOKED,
         wrap=says_of_itself("Unavailable: the customer encryption key is not accessible"),
         seen="customer encryption key",
+    ),
+    _fault(
+        "heroku-kafka-credentials-reset",
+        "The Kafka add-on's credentials were reset, and the files hold the old ones",
+        Code.API_CERTIFICATE_GONE,
+        kind="kafka",
+        upstream="heroku:{kafka}",
+        certificate=kafka_pair_before_a_reset,
+        also=frozenset({Code.TLS_CLIENT_CERTIFICATE_REVOKED, Code.CERTIFICATE_REVOKED}),
+        seen="by now",
     ),
     _fault(
         "heroku-addon-unwell",

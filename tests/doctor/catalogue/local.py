@@ -26,6 +26,7 @@ from tests.services.places import free_port, scratch_folder
 from tests.services.postgres import PostgresServer
 from tests.services.settings import ServerOptions
 from tests.support.bad_servers import says, says_nothing, serving
+from tests.support.kafka_tunnel import kafka_toml
 from tests.support.proxy_process import ProxyProcess, tunnel_flags, tunnel_toml
 
 PLAIN_HBA: Final = ("local all all trust", "host all all all trust")
@@ -263,6 +264,15 @@ def tunnel_failed(stage: Stage) -> Iterator[Gathered]:
         proxy.close()
 
 
+@contextmanager
+def kafka_door(stage: Stage, **keys: str) -> Iterator[Gathered]:
+    """A proxy before a Kafka cluster; keys as TOML values."""
+    file = stage.folder / "mtlskit.toml"
+    file.write_text(kafka_toml(stage.fixture("kafka"), **keys))
+    with ProxyProcess(["--config", str(file)], folder=stage.folder):
+        yield from_file(file, [], means({}))
+
+
 def _fault(
     id: str,  # noqa: A002 - its name
     title: str,
@@ -378,6 +388,13 @@ FAULTS: tuple[Fault, ...] = (
         Code.LOCAL_DOOR_CLOSED,
         partial(with_proxy, then=one_client_inside, keys=lambda scene: {"max_connections": "1"}),
         seen="MTLS-DOOR-004",
+    ),
+    _fault(
+        "local-kafka-door-user",
+        "The Kafka tunnel is for other users of this host, and Kafka has no words for that",
+        Code.LOCAL_DOOR_CLOSED,
+        partial(kafka_door, allow_users='["54321"]'),
+        seen="allow_users",
     ),
     _fault(
         "local-old-identity",
