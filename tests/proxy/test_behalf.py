@@ -116,14 +116,14 @@ def test_what_can_be_bound_to(certificate: KeyType | bytes | None, bound: bool) 
     leaf: Any = certificate
     if isinstance(certificate, KeyType):
         leaf = Authority.create("CA", now=datetime.now(UTC), kind=certificate).certificate.public_bytes(Encoding.DER)
-    assert (behalf._binding(leaf) is not None) == bound
+    assert (behalf.binding_of(leaf) is not None) == bound
 
 
 def test_a_signature_that_nobody_knows_is_not_bound_to() -> None:
     leaf = Authority.create("CA", now=datetime.now(UTC)).certificate.public_bytes(Encoding.DER)
     ecdsa_with_sha256 = bytes.fromhex("2a8648ce3d040302")
     assert leaf.count(ecdsa_with_sha256) == 2
-    assert behalf._binding(leaf.replace(ecdsa_with_sha256, ecdsa_with_sha256[:-1] + b"\x7f")) is None
+    assert behalf.binding_of(leaf.replace(ecdsa_with_sha256, ecdsa_with_sha256[:-1] + b"\x7f")) is None
 
 
 async def test_notices_come_in_their_order_and_nothing_before_we_are_in(papers: Papers) -> None:
