@@ -254,9 +254,8 @@ FAULTS: tuple[Fault, ...] = (
     _fault(
         "server-not-yet-valid",
         "The server's certificate is not valid yet",
-        Code.CLOCK_WRONG,
+        Code.TLS_SERVER_EXPIRED,
         partial(_postgres, make=_of_root(begins=NOW + DAY)),
-        also=frozenset({Code.TLS_SERVER_EXPIRED}),
     ),
     _fault(
         "intermediate-expired",
