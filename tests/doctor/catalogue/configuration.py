@@ -54,7 +54,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "cfg-no-ca",
-        'Verify = "ca" without a CA',
+        'No CA file for verify = "ca"',
         Code.CONFIG_BAD_VALUE,
         by_file(lambda place: place.table(ca="", verify="ca")),
         seen="needs a CA file",
