@@ -1,4 +1,4 @@
-"""`mtlskit certs show`: what is in a file of certificates, or in the files of an identity."""
+"""`mtlskit certs show`: what is in a file of certificates, in the files of an identity, or what a server presents."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,26 +33,49 @@ Examples:
   mtlskit certs show client.crt --key client.key
   mtlskit certs show reporting
   mtlskit certs show client.p12 --passphrase-prompt
-  openssl s_client -connect db.example.com:443 -showcerts </dev/null |
-    mtlskit certs show - --json
+  mtlskit certs show --connect db.example.com:5432 --ca root.crt
+  mtlskit certs show --connect kafka.example.com:9096 --kind kafka --json
 
 FILE is PEM in any order, PKCS #12 or DER. The exit status is 3 when a key does
-not fit, or a certificate is outside its dates."""
+not fit, a certificate is outside its dates, or a server is not to be trusted."""
+
+
+def _far(flag: str, metavar: str, words: str) -> Any:
+    """An option of --connect. No variable stands for it, as one that is set for tunnels would get in the way."""
+    return typer.Option(flag, metavar=metavar, show_default=False, help=words)
 
 
 def show(
     what: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="FILE",
             show_default=False,
             help="A file, an identity of the configuration, or - for standard input.",
         ),
-    ],
+    ] = None,
     key: Annotated[
         Path | None,
-        typer.Option("--key", metavar="FILE", show_default=False, help="A private key: does it fit?"),
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            show_default=False,
+            help="A private key: does it fit? With --connect, that of --cert.",
+        ),
     ] = None,
+    connect: Annotated[
+        str | None,
+        typer.Option("--connect", metavar="HOST:PORT", show_default=False, help="Show what this server presents."),
+    ] = None,
+    kind: Annotated[
+        str | None, _far("--kind", "KIND", "What it speaks: postgres, kafka or tcp. Default: postgres.")
+    ] = None,
+    negotiation: Annotated[
+        str | None, _far("--negotiation", "HOW", "sslrequest, or direct for PostgreSQL 17 and later.")
+    ] = None,
+    server_name: Annotated[str | None, _far("--server-name", "NAME", "Ask for this name instead of HOST.")] = None,
+    ca: Annotated[str | None, _far("--ca", "FILE", "Compare the server's chain with these CAs, PEM.")] = None,
+    cert: Annotated[str | None, _far("--cert", "FILE", "Show the server this client certificate.")] = None,
     config: ConfigOption = None,
     passphrase_file: FileOption = None,
     passphrase_env: VariableOption = None,
@@ -68,6 +91,18 @@ def show(
         from mtlskit.cli.certs_words import inspection_facts, tell_of
         from mtlskit.errors import Code, ConfigError
 
+        if connect is not None:
+            from mtlskit.cli.certs_connect import show_connected
+
+            refuse_beside_connect(what, config)
+            flags = {"kind": kind, "negotiation": negotiation, "ca": ca, "cert": cert, "key": key}
+            good = show_connected(connect, flags, server_name, as_json=as_json)
+            if not good:
+                raise typer.Exit(_NOT_GOOD)
+            return
+        refuse_without_connect(kind, negotiation, server_name, ca, cert)
+        if not what:
+            raise ConfigError(Code.USAGE, "FILE is missing", "add FILE, or name a server with --connect HOST:PORT")
         if key is not None and len(what) > 1:
             raise ConfigError(Code.USAGE, "--key belongs to one file", "name one file, or leave --key out")
         passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_command, passphrase_prompt)
@@ -80,6 +115,28 @@ def show(
             tell_of(inspections)
     if not good:
         raise typer.Exit(_NOT_GOOD)
+
+
+def refuse_beside_connect(what: list[str] | None, config: Path | None) -> None:
+    """A server is shown, or files. Raises ConfigError (USAGE)."""
+    from mtlskit.errors import Code, ConfigError
+
+    if what or config is not None:
+        raise ConfigError(
+            Code.USAGE, "--connect shows a server, and no files beside it", "leave FILE and --config out, or --connect"
+        )
+
+
+def refuse_without_connect(*given: object) -> None:
+    """What belongs to a server. Raises ConfigError (USAGE)."""
+    from mtlskit.errors import Code, ConfigError
+
+    if any(each is not None for each in given):
+        raise ConfigError(
+            Code.USAGE,
+            "--kind, --negotiation, --server-name, --ca and --cert belong to --connect",
+            "name the server with --connect HOST:PORT, or leave them out",
+        )
 
 
 @dataclass

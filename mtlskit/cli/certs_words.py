@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mtlskit.cli.render import alarming, line
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from mtlskit.pki.facts import CertificateFacts
     from mtlskit.pki.inspection import Inspection
 
-__all__ = ["certificate_json", "inspection_facts", "moment_text", "tell_of"]
+__all__ = ["certificate_json", "inspection_facts", "moment_text", "tell_certificates", "tell_of"]
 
 _FORMS = {"pem": "PEM", "pkcs12": "PKCS #12", "der": "DER"}
 _WIDTH = 14
@@ -91,17 +92,23 @@ def _tell(inspection: Inspection) -> None:
     if inspection.key is not None and inspection.key.source == inspection.source:
         held += " and a private key"
     line(printable(f"{inspection.source}: {_FORMS[inspection.form]}, {held}"))
-    for position, facts in enumerate(inspection.certificates, 1):
-        line()
-        if count > 1:
-            line(f"  certificate {position} of {count}{_place(inspection, position)}")
-        for name, value, bad in _rows(facts):
-            _row(name, value, bad=bad)
+    tell_certificates(inspection.certificates, partial(_place, inspection))
     line()
     _tell_chain(inspection)
     _tell_key(inspection)
     for note in inspection.notes:
         _row("Note", note)
+
+
+def tell_certificates(certificates: Sequence[CertificateFacts], place: Callable[[int], str] = lambda _: "") -> None:
+    """Print the facts of each, for people. `place` says more of the one at a position, counted from 1."""
+    count = len(certificates)
+    for position, facts in enumerate(certificates, 1):
+        line()
+        if count > 1:
+            line(f"  certificate {position} of {count}{place(position)}")
+        for name, value, bad in _rows(facts):
+            _row(name, value, bad=bad)
 
 
 def _place(inspection: Inspection, position: int) -> str:

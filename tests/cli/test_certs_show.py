@@ -209,7 +209,7 @@ def test_an_identity_by_its_name(run: Run, tmp_path: Path) -> None:
         (("c.crt", "root.crt", "--key", "c.key"), ("--key belongs to one file",)),
         (("c.crt", "--key", "missing.key"), ("MTLS-ID-001", "private key")),
         (("folder",), ("MTLS-ID-002", "a folder")),
-        ((), ("FILE is missing", "hint:  add FILE\n")),
+        ((), ("FILE is missing", "hint:  add FILE, or ")),
     ],
 )
 def test_slips_are_told_in_one_line(
