@@ -20,6 +20,7 @@ from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped
 from mtlskit.doctor.kafka_members import address_of, again
 from mtlskit.doctor.kafka_session import Door, Talk
 from mtlskit.errors import Code, MtlskitError, UpstreamError, UpstreamRefusedUs
+from mtlskit.net.faults import no_answer
 from mtlskit.pki.certificates import subject_text
 from mtlskit.telemetry.logs import printable
 from mtlskit.wire.kafka.cluster import NAMED_METADATA, Topic, cluster_of, topic_request
@@ -41,6 +42,9 @@ _CHECK: Final = "kafka.write-test"
 _KEY: Final = b"mtlskit-doctor"
 _LEGAL: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 """What Kafka takes as a topic's name."""
+
+_STEPS: Final = 2
+"""Of `Means.step`, for all of it: what the others have found is not to be lost to the deadline of an examination."""
 
 _DENIED: Final = 29
 _UNKNOWN: Final = 3
@@ -90,8 +94,12 @@ class _Written:
 async def write_and_read(door: Door, entrance: Endpoint, topic: str, prefix: str) -> Finding:
     """The finding. `prefix` is what names of topics begin with, as far as that is known."""
     test = _Test(door, entrance, topic, prefix)
+    patience = _STEPS * door.step
     try:
-        written = await test.run()
+        with trio.move_on_after(patience) as scope:
+            written = await test.run()
+        if scope.cancelled_caught:
+            raise no_answer(str(entrance), f"the write test of {test.told}", patience)
     except _CannotTellError as exc:
         return skipped(Layer.KAFKA, _CHECK, str(exc), about=test.told)
     except MtlskitError as exc:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mtlskit.doctor import kafka_writing
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.errors import Code
 from mtlskit.wire.kafka.records import batch_of
@@ -155,6 +156,19 @@ def test_brokers_of_another_time(pki: Pki, offers: list[tuple[int, int, int]]) -
 def test_a_broker_that_hangs_up(pki: Pki, key: int) -> None:
     finding = tried(pki, answer_to(key, HANG_UP), produced(0))
     assert finding.code is Code.UPSTREAM_CLOSED
+
+
+def test_it_has_its_time_and_no_more(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_writing, "_STEPS", 0)
+    finding = tried(pki, produced(0), fetched(records=stored()))
+    assert (finding.verdict, finding.code) == (Verdict.FAIL, Code.TCP_TIMEOUT)
+    assert "did not answer the write test of orders" in finding.seen
+
+
+def test_a_leader_that_is_silent(pki: Pki) -> None:
+    finding = tried(pki)
+    assert (finding.verdict, finding.code) == (Verdict.FAIL, Code.TCP_TIMEOUT)
+    assert "did not answer a Produce request within 2 s" in finding.seen
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 250, "a\x1b[2J", "caf\u00e9", "\ud800"])
