@@ -34,6 +34,9 @@ _MOST_OF_HANDSHAKE: Final = 256 * 1024
 _GRACE: Final = 0.3
 """Seconds for the rest of a greeting whose beginning has come. It comes in one packet, nearly always."""
 
+_HEARING: Final = 1.0
+"""Seconds for the rest of a server's part of the handshake, of which only its choice of ALPN matters."""
+
 _CHANGE_CIPHER_SPEC: Final = b"\x14\x03\x03\0\x01\x01"
 """A record that may come before, for the sake of middleboxes (RFC 8446 appendix D.4)."""
 
@@ -151,7 +154,8 @@ async def ask_tls(far: Far, *alpn: str) -> Hello:
             return Hello(answer)
         done = False
         with suppress(OSError):  # an alert, an unknown curve, a reset: it is TLS, and the next check has the words
-            done = await _hear_out(sock, engine, answer)
+            with trio.move_on_after(_HEARING):  # what stalls in the middle is TLS all the same
+                done = await _hear_out(sock, engine, answer)
         return Hello(answer, done, engine.alpn)
 
 

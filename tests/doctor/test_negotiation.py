@@ -108,6 +108,15 @@ async def test_an_alert_is_tls_too() -> None:
         assert (await opened(port, "kafka")).ready
 
 
+@pytest.mark.parametrize(("kind", "flags"), [("kafka", {}), ("postgres", {"negotiation": "direct"})])
+async def test_a_handshake_that_stalls_is_for_the_next_check(
+    kind: str, flags: dict[str, str], mock_clock: trio.testing.MockClock
+) -> None:
+    mock_clock.autojump_threshold = 0.1  # the first bytes take less
+    with listening(first_bytes(lambda _: b"\x16\x03\x03\x0f\xff\x02\0\x0f")) as port:
+        assert (await opened(port, kind, **flags)).ready
+
+
 async def test_a_server_that_takes_its_time(mock_clock: trio.testing.MockClock) -> None:
     # Asked what else it is, it still does not answer; the first question then gets its answer.
     first, later = threading.Event(), threading.Event()
@@ -268,3 +277,12 @@ async def test_real_postgres_is_known(each_postgres: PostgresServer) -> None:
     who = await who_listens(Far(addresses_of("127.0.0.1", port=each_postgres.port)[0]), 30)
     assert who is not None
     assert who.service is Service.POSTGRES
+
+
+@pytest.mark.parametrize("kind", ["postgres", "kafka"])
+@pytest.mark.parametrize("after", [0.0, 0.05, 1.0, 2.5, 4.9])
+async def test_it_can_be_cancelled_at_any_time(kind: str, after: float, mock_clock: trio.testing.MockClock) -> None:
+    mock_clock.autojump_threshold = 0.02
+    with listening(waiting) as port, trio.move_on_after(after) as scope:
+        await opened(port, kind)
+    assert scope.cancelled_caught
