@@ -173,8 +173,8 @@ def _missing_intermediate_of_ours(stage: Stage) -> Iterator[Gathered]:
         x509.load_pem_x509_certificates(pki.client_chained.cert.read_bytes())[0].public_bytes(Encoding.PEM)
     )
     postgres = stage.fixture("postgres")
-    pair = {"cert": stage.folder / "leaf.crt", "key": pki.client_chained.key}
-    yield gathered(stage, postgres.port, "postgres", **pair)
+    ours = Pair(stage.folder / "leaf.crt", pki.client_chained.key)
+    yield gathered(stage, postgres.port, "postgres", cert=ours.cert, key=ours.key)
 
 
 @contextmanager
