@@ -69,6 +69,15 @@ _ERRORS: Final = {
 }
 """The cluster's own names for errors (protocol guide, "Error Codes"), and what they mean here."""
 
+_REPLICAS: Final = "bring back the brokers that hold its replicas: until then nobody can write to it with acks=all"
+_HINTS: Final = {
+    7: _REPLICAS,
+    10: "the topic takes smaller records than this one of a hundred bytes: look at its max.message.bytes",
+    19: _REPLICAS,
+    20: _REPLICAS,
+    56: "look at that broker's disks, and at its log",
+}
+
 
 class _CannotTellError(Exception):
     """Nothing was tried; the text says why."""
@@ -220,7 +229,8 @@ class _Test:
         if error == _DENIED:
             raise self._denied(verb)
         meaning = _ERRORS.get(error, f"the broker's error {error}")
-        failure = self._failure(f"it cannot be {done}: {meaning}", "see the broker's log, and the topic's settings")
+        hint = _HINTS.get(error, "look at the broker's log, and at the topic's settings")
+        failure = self._failure(f"it cannot be {done}: {meaning}", hint)
         raise _MovingError(failure) if error in _MOVING else failure
 
     def _failure(self, why: str, hint: str) -> UpstreamRefusedUs:
