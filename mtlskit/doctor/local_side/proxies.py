@@ -1,7 +1,7 @@
 """The running proxies, and which of them serves the tunnel that is examined.
 
-They are asked by their control sockets, as `mtlskit status` asks them: in the folder of `$MTLSKIT_CONTROL`, of
-`control` in the file, or the user's own. A proxy of another user keeps its socket elsewhere, so that none is found here
+They are asked by their control sockets, as `mtlskit status` asks them: in the folder that the configuration names, of
+`$MTLSKIT_CONTROL`, or the user's own. A proxy of another user keeps its socket elsewhere, so that none is found here
 does not mean that none is there.
 """
 
@@ -62,7 +62,9 @@ def place_of(case: Case) -> Place:
     """The folder of control sockets, as every command finds it. Raises ConfigError."""
     environ = case.means.environ
     text = environ.get(VARIABLE)
-    named = parse_path(text, base=Path(), environ=environ) if text else case.config.control
+    named = case.config.control  # a command's --control has taken its place, and the variable's word with it
+    if named is None and text:
+        named = parse_path(text, base=Path(), environ=environ)
     return control_place(named, environ)
 
 
