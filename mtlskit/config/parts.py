@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 from mtlskit.config.builder import build_config
@@ -25,6 +27,9 @@ __all__ = ["Parts", "load_parts"]
 _IDENTITY, _TUNNEL, _ALLOWLIST = "identity", "tunnel", "allowlist"
 _NAMED = (_IDENTITY, _TUNNEL, _ALLOWLIST)
 """Sections whose tables have names, `[tunnel.NAME]`."""
+
+_NAMED_INSTEAD = 10
+"""Identities that are built along with a tunnel that names none of them: hundreds of such must not take long."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,9 @@ def load_parts(path: Path, *, environ: Mapping[str, str], platform: str = sys.pl
         if wanted in _entries(_IDENTITY, document) and wanted not in identities:
             continue  # its identity has been complained about
         needed = {each: identities[each] for each in (wanted, name) if each in identities}
-        if wanted not in needed:  # the complaint lists those that there are
-            needed = identities
+        if wanted and wanted not in needed:  # the complaint names those that it may have meant
+            near = (*get_close_matches(wanted[:64], identities, n=1), *islice(identities, _NAMED_INSTEAD))
+            needed |= {each: identities[each] for each in near}
         config = builder.build({**common, _IDENTITY: needed, _TUNNEL: {name: table}})
         if config is not None:
             alone[name] = config
