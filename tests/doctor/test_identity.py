@@ -17,7 +17,8 @@ from mtlskit.doctor.case import Case, Identified, Means
 from mtlskit.doctor.checks.identity import identify
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.gather import from_file, from_flags
-from mtlskit.errors import Code
+from mtlskit.errors import Code, IdentityError
+from mtlskit.net.identity import resolved
 from tests.services.pki import PASSPHRASE, Pki
 from tests.support.own_authority import OwnAuthority
 from tests.support.x509_builder import DAY, Made, make_certificate
@@ -265,3 +266,19 @@ def test_a_far_end(pki: Pki, tmp_path: Path) -> None:
     begins = datetime.now(UTC) - timedelta(days=1)
     made = make_certificate("client", begins=begins, ends=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
     assert not troubles(look(pki, **put(tmp_path, made)))
+
+
+def test_the_proxy_says_the_same_of_a_link_into_nowhere(tmp_path: Path) -> None:
+    own = OwnAuthority.make(tmp_path)
+    own.issue("reporting")
+    own.configure(1)
+    (case,) = from_file(own.file, (), Means()).cases
+    own.lose_version()
+    with pytest.raises(IdentityError) as caught:
+        resolved(case.tunnel.identity)
+    assert caught.value.code is Code.STORE_DAMAGED
+    assert "current leads to versions/0001, which is not there" in caught.value.sentence
+    (tmp_path / "identities" / "reporting" / "current").unlink()
+    with pytest.raises(IdentityError) as caught:
+        resolved(case.tunnel.identity)
+    assert caught.value.code is Code.NOTHING_STORED
