@@ -141,9 +141,12 @@ async def test_the_proxys_own_login_is_the_look_insides() -> None:
     assert PASSWORD not in repr(side)
 
 
-async def test_without_a_token_what_needs_none_is_not_failed() -> None:
+async def test_heroku_is_not_to_be_asked() -> None:
     side = await look_at_heroku(issued_by_addon(case_of(None, upstream="db.example.com:5432")), Identified())
-    assert {each.because for each in side.findings} == {"no token"}
+    assert {each.because for each in side.findings} == {"Heroku is not asked"}
+    side = await look_at_heroku(case_of(None), Identified())
+    assert of(side, "heroku.endpoint").code is Code.API_NOT_LOOKED
+    assert codes(side, Verdict.FAIL) == set()
 
 
 @pytest.mark.parametrize("code", [Code.API_NO_TOKEN, Code.API_HOST])
@@ -160,6 +163,8 @@ async def test_an_upstream_that_heroku_tells_fails_without_a_token(code: Code) -
     assert (of(side, "heroku.endpoint").code, of(side, "heroku.endpoint").verdict) == (code, Verdict.FAIL)
     beside = await look_at_heroku(issued_by_addon(case_of(api, upstream="db.example.com:5432")), Identified())
     assert codes(beside, Verdict.FAIL) == set()
+    if code is Code.API_NO_TOKEN:
+        assert {each.because for each in beside.findings} == {"no token"}
     assert codes(beside, Verdict.WARN) == (set() if code is Code.API_NO_TOKEN else {Code.API_NOT_LOOKED})
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mtlskit.config.values import Endpoint, Login
 from mtlskit.doctor.case import Case, Credentials, Identified
-from mtlskit.doctor.finding import Finding, Layer, failed, skipped
+from mtlskit.doctor.finding import Finding, Layer, failed, skipped, warned
 from mtlskit.doctor.heroku_side import allowlist, certificate, endpoint
 from mtlskit.doctor.heroku_side.asking import Asked, Question, Told, ask, concerned
 from mtlskit.errors import Code, HerokuError, MtlskitError
@@ -40,7 +40,9 @@ async def look_at_heroku(case: Case, identified: Identified) -> HerokuSide:
     addons = concerned(case)
     if not addons:
         return HerokuSide(_nothing_looked_at("no add-on is named"))
-    asked = await ask(case, addons)
+    if case.means.heroku is None:
+        return HerokuSide(_not_to_be_asked(case))
+    asked = await ask(case, case.means.heroku, addons)
     if asked.refusal is not None:
         return HerokuSide(_refused(case, asked.refusal, addons))
     found = [finding for told in asked.told for finding in _of_addon(case, identified, told, asked)]
@@ -56,6 +58,22 @@ async def look_at_heroku(case: Case, identified: Identified) -> HerokuSide:
 
 def _nothing_looked_at(because: str) -> tuple[Finding, ...]:
     return tuple(skipped(layer, f"{layer}.skipped", because) for layer in (Layer.HEROKU, Layer.ALLOWLIST))
+
+
+def _not_to_be_asked(case: Case) -> tuple[Finding, ...]:
+    """Somebody wants it so. Where Heroku says where the tunnel leads to, that leaves little to be examined."""
+    name = case.tunnel.addon
+    if name is None:
+        return _nothing_looked_at("Heroku is not asked")
+    error = HerokuError(
+        Code.API_NOT_LOOKED,
+        f"only Heroku knows where {name} is, and was not asked: nothing behind that was looked at",
+        "let the doctor ask Heroku: leave --offline out",
+    )
+    return (
+        warned(Layer.HEROKU, "heroku.endpoint", error, about=name),
+        skipped(Layer.ALLOWLIST, "allowlist.skipped", "Heroku is not asked"),
+    )
 
 
 def _refused(case: Case, refusal: MtlskitError, addons: tuple[str, ...]) -> tuple[Finding, ...]:

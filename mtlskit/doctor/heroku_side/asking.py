@@ -7,9 +7,10 @@ that Heroku is asked here changes anything there, and no private key of a Postgr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from mtlskit.heroku.client import Heroku
 
 __all__ = ["Asked", "Condition", "Question", "Told", "ask", "concerned"]
+
+OpenHeroku: TypeAlias = "Callable[[], AbstractAsyncContextManager[Heroku]]"
 
 _SHARE: Final = 0.5
 """Of the deadline: where Heroku says where the tunnel leads to, the way there is still to be followed after that."""
@@ -88,36 +91,29 @@ def concerned(case: Case) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in (case.tunnel.addon, of_identity) if name))
 
 
-async def ask(case: Case, addons: tuple[str, ...]) -> Asked:
+async def ask(case: Case, opened: OpenHeroku, addons: tuple[str, ...]) -> Asked:
     """Everything about these add-ons. Never raises for what is found; ends within a part of the deadline."""
     began = trio.current_time()
     asked = Asked(tuple(Told(name, leads=name == case.tunnel.addon) for name in addons))
-    if case.means.heroku is None:
-        asked.refusal = HerokuError(
-            Code.API_NO_TOKEN,
-            f"Heroku was not asked about {', '.join(addons)}: there is no token",
-            "log in with `heroku login`, or set HEROKU_API_KEY to a token",
-        )
-        return asked
     seconds = min(2 * case.means.step, case.means.deadline * _SHARE)
-    opened = False
+    is_open = False
     with trio.move_on_after(seconds) as scope:
         try:
-            async with case.means.heroku() as heroku:
-                opened = True
+            async with opened() as heroku:
+                is_open = True
                 await _Asking(case, heroku, asked).everything()
         except MtlskitError as exc:
             asked.refusal = exc
     if scope.cancelled_caught:
-        _not_in_time(asked, opened=opened, seconds=seconds)
+        _not_in_time(asked, is_open=is_open, seconds=seconds)
     asked.seconds = trio.current_time() - began
     return asked
 
 
-def _not_in_time(asked: Asked, *, opened: bool, seconds: float) -> None:
+def _not_in_time(asked: Asked, *, is_open: bool, seconds: float) -> None:
     """Say of every question that is open that there was no answer."""
     hint = "see that this machine reaches api.heroku.com and api.data.heroku.com, through HTTPS_PROXY where it must"
-    if not opened:
+    if not is_open:
         asked.refusal = HerokuError(
             Code.API_UNREACHABLE, f"the token for Heroku was not found within {seconds:g} s", "set HEROKU_API_KEY"
         )
