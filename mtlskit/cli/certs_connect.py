@@ -13,6 +13,7 @@ import trio
 
 from mtlskit.cli.certs_words import certificate_json, tell_certificates
 from mtlskit.cli.render import Colour, line, painted, print_json
+from mtlskit.cli.usage import harmless
 from mtlskit.config.values import Verify, VerifyMode
 from mtlskit.doctor.case import Case, Means
 from mtlskit.doctor.checks.tls import anchors_of, chain_only_context, recording_context
@@ -21,6 +22,7 @@ from mtlskit.doctor.gather import from_flags
 from mtlskit.doctor.tls.handshake import Target
 from mtlskit.doctor.tls.looking import Contexts, Look, look
 from mtlskit.doctor.tls.telling import Teller
+from mtlskit.errors import Code, ConfigError
 from mtlskit.net.faults import dns_fault
 from mtlskit.net.identity import Trust, pair_of, trust_of, verifying_context
 from mtlskit.net.names import Names
@@ -42,6 +44,10 @@ def show_connected(connect: str, flags: Mapping[str, Any], server_name: str | No
     """Print it; whether nothing fails. Raises MtlskitError for a wrong flag, and where nobody can be reached."""
     given = {**flags, "upstream": [connect], "verify": None}
     (case,) = from_flags(given, Means(environ=os.environ, step=_STEP)).cases
+    if len(case.tunnel.upstream) != 1:
+        raise ConfigError(
+            Code.USAGE, f"--connect {harmless(connect)} is not one server", "name one: --connect HOST:PORT"
+        )
     teller = trio.run(_looked, case, server_name)
     findings = tuple(teller.findings())
     good = not any(finding.verdict is Verdict.FAIL for finding in findings)

@@ -97,7 +97,13 @@ def test_nobody_there() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("file.crt", "--connect", "h:1"), ("file.crt", "--ca", "ca.crt"), ("--connect", "no port here")],
+    [
+        (),
+        ("file.crt", "--connect", "h:1"),
+        ("file.crt", "--ca", "ca.crt"),
+        ("--connect", "no port here"),
+        ("--connect", "heroku:addon"),
+    ],
 )
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     assert show(*arguments).exit_code == 2
