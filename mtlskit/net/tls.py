@@ -156,6 +156,13 @@ class TlsEngine:
         certificates = self._tls.get_unverified_chain() or ()
         return tuple(ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in certificates)
 
+    def belong_to(self, owner: object) -> None:
+        """Whom the context's callbacks are told as theirs; it must outlive the handshake.
+
+        OpenSSL's wrapper, which would be it, is gone by now (see `__init__`), and CPython 3.13 breaks off without one.
+        """
+        self._tls.owner = owner
+
     @property
     def version(self) -> str:
         """For instance ``TLSv1.3``."""

@@ -20,7 +20,7 @@ from mtlskit.doctor.tls import messages
 from mtlskit.errors import IdentityError, UpstreamError
 from mtlskit.net.connect import open_socket
 from mtlskit.net.dial import POSTGRES_ALPN, Route, ask_for_tls
-from mtlskit.net.faults import closed_early, tcp_fault, tls_fault, tls_silence
+from mtlskit.net.faults import HANDSHAKE, closed_early, tcp_fault, tls_fault, tls_silence
 from mtlskit.net.names import Address
 from mtlskit.net.tls import TlsConnection, TlsEngine
 from mtlskit.pki.certificates import MAX_CERTIFICATES, decode_certificate
@@ -94,7 +94,7 @@ class Handshake:
         where = str(target)
         match self.error:
             case None:
-                return tls_silence(where, "finish the TLS handshake", seconds)
+                return tls_silence(where, HANDSHAKE, seconds)
             case UpstreamError():
                 return self.error
             case ssl.SSLEOFError() | ConnectionResetError():
@@ -123,6 +123,7 @@ async def shake(target: Target, context: ssl.SSLContext, *, deadline: float, rec
                 if target.kind is TunnelKind.POSTGRES and not target.direct:
                     await ask_for_tls(sock, str(target))
                 engine = TlsEngine(context, server_hostname=target.server_name)
+                engine.belong_to(heard)
                 await TlsConnection(sock, engine).handshake()
                 done = True
         except (UpstreamError, OSError) as exc:  # ssl.SSLError is an OSError
