@@ -26,6 +26,7 @@ from mtlskit.errors import (
 )
 from mtlskit.net.connect import connect_tcp, family_of
 from mtlskit.net.faults import (
+    HANDSHAKE,
     answer_fault,
     closed_early,
     dns_fault,
@@ -147,7 +148,7 @@ class Dialler:
             if self.kind is TunnelKind.POSTGRES and self.negotiation is Negotiation.SSLREQUEST:
                 progress.stage = "answer the SSLRequest"
                 await ask_for_tls(sock, str(route))
-            progress.stage = "finish the TLS handshake"
+            progress.stage = HANDSHAKE
             tls = await self._handshake(sock, endpoint, identity, str(route))
         except BaseException:
             sock.close()

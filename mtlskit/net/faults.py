@@ -32,6 +32,7 @@ from mtlskit.wire.alerts import meaning_of
 from mtlskit.wire.greetings import recognised, shown
 
 __all__ = [
+    "HANDSHAKE",
     "OTHER_NAME",
     "answer_fault",
     "closed_early",
@@ -88,6 +89,9 @@ _NO_ADDRESS = frozenset(getattr(socket, name) for name in ("EAI_NODATA", "EAI_AD
 _NO_ANSWER = frozenset({socket.EAI_AGAIN, socket.EAI_FAIL})
 """Numbers of getaddrinfo(3). EAI_NONAME, the name that does not exist, has words of its own that say so."""
 
+HANDSHAKE = "finish the TLS handshake"
+"""The stage in which packets become large for the first time."""
+
 # Codes of X509_verify_cert that concern the leaf itself (openssl-verification-options(1)).
 _EXPIRED = frozenset({9, 10})
 OTHER_NAME = frozenset({62, 63, 64})
@@ -128,7 +132,11 @@ def tcp_fault(where: str, exc: OSError) -> UpstreamError:
     if exc.errno == errno.ETIMEDOUT:
         return UpstreamTimeout(Code.TCP_TIMEOUT, f"{where} did not answer", _ALLOWLIST_HINT)
     if exc.errno in (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED):
-        return UpstreamLost(Code.TCP_RESET, f"{where} reset the connection", _ALLOWLIST_HINT)
+        return UpstreamLost(
+            Code.TCP_RESET,
+            f"{where} reset the connection",
+            f"{_ALLOWLIST_HINT}; a load balancer without a server behind it does so, too",
+        )
     reason, hint = (
         _OURS.get(exc.errno or 0) or _UNREACHABLE.get(exc.errno or 0) or (str(exc.strerror or exc), _ROUTE_HINT)
     )
@@ -155,12 +163,13 @@ def tcp_silence(where: str, seconds: float) -> UpstreamError:
 
 def tls_silence(where: str, stage: str, seconds: float) -> UpstreamError:
     """Connected, and then nothing. `stage` completes "did not …"."""
-    return UpstreamTimeout(
-        Code.TLS_TIMEOUT,
-        f"{where} did not {stage} within {seconds:.3g} s",
+    hint = (
         "connections are accepted and not answered: look whether this host's external IP is on the allowlist"
-        " (mtlskit my-ip, mtlskit allowlist list), then at the server's load and log",
+        " (mtlskit my-ip, mtlskit allowlist list), then at the server's load and log"
     )
+    if stage == HANDSHAKE:
+        hint += "; a VPN or tunnel between that loses large packets (MTU) shows only now: `tracepath` tells its size"
+    return UpstreamTimeout(Code.TLS_TIMEOUT, f"{where} did not {stage} within {seconds:.3g} s", hint)
 
 
 def answer_fault(where: str, answer: bytes) -> UpstreamError:
@@ -322,6 +331,13 @@ def _told(span: timedelta) -> str:
 def _name_fault(where: str, verify: Verify, leaf: Presented | None) -> UpstreamError:
     # OpenSSL's own words are left out: they repeat the name that was expected.
     expected = verify.name if verify.mode is VerifyMode.NAME else _host_of(where)
+    if leaf is not None and leaf.names == leaf.subject:
+        return UpstreamUntrusted(
+            Code.TLS_NAME_MISMATCH,
+            f"{where} presents a certificate without a subjectAltName, so it is for no name; its subject is"
+            f" {leaf.subject}",
+            f"have it issued with {expected} as a subjectAltName; until then --verify ca, where only its CA counts",
+        )
     name = _usable_name(leaf) or "THE-NAME-IN-ITS-CERTIFICATE"
     return UpstreamUntrusted(
         Code.TLS_NAME_MISMATCH,

@@ -185,7 +185,8 @@ _MEANINGS: Final[dict[str, tuple[Code, str, str]]] = {
     "decrypt_error": (
         Code.TLS_CLIENT_CERTIFICATE_REFUSED,
         "the server could not check a signature of the handshake, most often ours with the client key",
-        "check that the key belongs to the certificate, then try a new pair; " + _SERVER_LOG,
+        "check that the key belongs to the certificate; if it does, the server most likely holds a CA of the same name"
+        " with another key (an older or newer generation of it): have it trust the CA that issued ours; " + _SERVER_LOG,
     ),
     "unexpected_message": (Code.TLS_HANDSHAKE_FAILED, "the server got a TLS message out of turn", _DAMAGE),
     "bad_record_mac": (Code.TLS_HANDSHAKE_FAILED, "the server got a TLS record that was changed on the way", _DAMAGE),

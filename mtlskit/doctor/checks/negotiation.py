@@ -222,7 +222,11 @@ class _Question:
 _HINTS_AT_POSTGRES: Final = {
     Service.DIRECT: 'set negotiation = "direct" (--negotiation direct), or check the port',
     Service.KAFKA: 'if a Kafka is meant: kind = "kafka" (--kind kafka), and the port of a listener with TLS',
-    Service.TLS: 'if it is a Kafka broker: kind = "kafka" (--kind kafka); else check the host and the port',
+    Service.TLS: (
+        'if it is a Kafka broker: kind = "kafka" (--kind kafka); if a load balancer ends TLS before a Postgres: let it'
+        ' pass TCP through, or negotiation = "direct" where the server behind it is one of PostgreSQL 17 or later; else'
+        " check the host and the port"
+    ),
     Service.HTTPS: _CHECK_PORT,
     Service.OTHER: _CHECK_PORT,
 }
