@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from mtlskit.cli.doctor_progress import Progress
     from mtlskit.doctor.case import Case, Means
-    from mtlskit.doctor.changes import Change
     from mtlskit.doctor.diagnosis import Report
     from mtlskit.doctor.gather import Gathered
+    from mtlskit.doctor.report.changes import Change
 
 __all__ = ["EPILOG", "doctor"]
 
@@ -129,7 +129,7 @@ def doctor(
     with reported(as_json=as_json):
         wanted = _Wanted(as_json, quiet, verbose, html, _interval(watch, every))
         if html is not None:
-            from mtlskit.doctor.page_file import check_place
+            from mtlskit.doctor.report.page_file import check_place
 
             check_place(html)
         means = _means(timeout, write_test)
@@ -270,8 +270,8 @@ async def _go_on(gather: Callable[[], Gathered], wanted: _Wanted, progress: Prog
     """Look again and again, and print what is new; the file is read anew each time. `last` holds the last report."""
     import trio
 
-    from mtlskit.doctor.changes import Memory
     from mtlskit.doctor.gather import diagnose
+    from mtlskit.doctor.report.changes import Memory
 
     memory = Memory(last[0])
     while True:
@@ -286,7 +286,7 @@ async def _go_on(gather: Callable[[], Gathered], wanted: _Wanted, progress: Prog
 def _show_change(change: Change, wanted: _Wanted) -> None:
     from mtlskit.cli.doctor_view import show_change
     from mtlskit.cli.render import print_json_line
-    from mtlskit.doctor.facts import change_facts
+    from mtlskit.doctor.report.facts import change_facts
 
     if wanted.as_json:
         print_json_line(change_facts(change))
@@ -297,7 +297,7 @@ def _show_change(change: Change, wanted: _Wanted) -> None:
 def _show(report: Report, wanted: _Wanted, *, interrupted: bool = False) -> None:
     from mtlskit.cli.doctor_view import show_report
     from mtlskit.cli.render import print_json_line
-    from mtlskit.doctor.facts import report_facts
+    from mtlskit.doctor.report.facts import report_facts
 
     if wanted.as_json and wanted.interval is not None:
         print_json_line(report_facts(report))
@@ -312,7 +312,7 @@ def _show(report: Report, wanted: _Wanted, *, interrupted: bool = False) -> None
 
 def _write_page(report: Report, wanted: _Wanted) -> None:
     if wanted.html is not None:
-        from mtlskit.doctor.page_file import write_page
+        from mtlskit.doctor.report.page_file import write_page
 
         write_page(wanted.html, report)
 

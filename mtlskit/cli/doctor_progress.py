@@ -87,7 +87,7 @@ class Progress:
 
     def _told(self) -> str:
         """`3 s, 12 checks done; reporting: TLS, Heroku; events: Kafka`."""
-        from mtlskit.doctor.outline import TITLES
+        from mtlskit.doctor.report.outline import TITLES
         from mtlskit.telemetry.logs import printable
 
         parts = [

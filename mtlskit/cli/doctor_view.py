@@ -17,11 +17,11 @@ from mtlskit.cli.render import Colour, line, painted
 from mtlskit.cli.table import cells
 
 if TYPE_CHECKING:
-    from mtlskit.doctor.changes import Change
     from mtlskit.doctor.diagnosis import Diagnosis, Report
     from mtlskit.doctor.explain.known import Explanation
     from mtlskit.doctor.finding import Finding
-    from mtlskit.doctor.outline import Entry, Row
+    from mtlskit.doctor.report.changes import Change
+    from mtlskit.doctor.report.outline import Entry, Row
 
 __all__ = ["show_change", "show_explanations", "show_report"]
 
@@ -56,8 +56,8 @@ class _Style:
 
 def show_report(report: Report, *, quiet: bool = False, verbose: bool = False, interrupted: bool = False) -> None:
     """All tunnels, and one line in the end. `quiet`: only what is wrong; nothing where nothing is."""
-    from mtlskit.doctor.outline import summary
-    from mtlskit.doctor.redaction import told
+    from mtlskit.doctor.report.outline import summary
+    from mtlskit.doctor.report.redaction import told
 
     style = _Style(_width(), quiet, verbose)
     shown = [each for each in report.diagnoses if not quiet or not each.healthy or each.warnings]
@@ -74,7 +74,7 @@ def show_report(report: Report, *, quiet: bool = False, verbose: bool = False, i
 
 def show_change(change: Change) -> None:
     """`16:02:11 reporting: tcp.connect (db.example.com:5432) now passes: answers in 12 ms`, in local time."""
-    from mtlskit.doctor.redaction import told
+    from mtlskit.doctor.report.redaction import told
 
     style = _Style(_width())
     verdict = "pass" if change.after is None else change.after.verdict.value
@@ -96,7 +96,7 @@ def show_change(change: Change) -> None:
 def show_explanations(explanations: Sequence[Explanation]) -> None:
     """What a text means: the most telling answer first."""
     from mtlskit.doctor.explain.pages import place
-    from mtlskit.doctor.redaction import told
+    from mtlskit.doctor.report.redaction import told
 
     style = _Style(_width())
     for number, each in enumerate(explanations):
@@ -119,8 +119,8 @@ def _clock(moment: datetime) -> str:
 
 
 def _diagnosis_lines(diagnosis: Diagnosis, style: _Style) -> Iterator[str]:
-    from mtlskit.doctor.outline import outline, title
-    from mtlskit.doctor.redaction import told
+    from mtlskit.doctor.report.outline import outline, title
+    from mtlskit.doctor.report.redaction import told
 
     name = told(diagnosis.name)
     *between, last = _wrapped(f"{name}: {told(title(diagnosis))}", style.width, 0)
@@ -139,7 +139,7 @@ def _diagnosis_lines(diagnosis: Diagnosis, style: _Style) -> Iterator[str]:
 
 
 def _cause_lines(diagnosis: Diagnosis, style: _Style) -> Iterator[str]:
-    from mtlskit.doctor.redaction import told
+    from mtlskit.doctor.report.redaction import told
 
     cause = diagnosis.cause
     if cause is None and diagnosis.complete:
@@ -191,8 +191,8 @@ def _row_lines(row: Row, diagnosis: Diagnosis, style: _Style) -> Iterator[str]:
 
 def _short(row: Row, room: int, indent: int) -> Iterator[str]:
     """What passes, in one line that may end early; beneath it what was left out."""
-    from mtlskit.doctor.outline import reason
-    from mtlskit.doctor.redaction import told
+    from mtlskit.doctor.report.outline import reason
+    from mtlskit.doctor.report.redaction import told
 
     yield _cut("; ".join(map(told, row.passes)), room)
     left_out = dict.fromkeys(reason(each.finding) for each in row.entries if each.finding.verdict == "skipped")
@@ -221,8 +221,8 @@ def _entry_lines(entry: Entry, diagnosis: Diagnosis, style: _Style, indent: int,
 
 def _said(entry: Entry, diagnosis: Diagnosis) -> str:
     """A finding in one sentence, with its code, and of what it was seen where it does not say so itself."""
-    from mtlskit.doctor.outline import reason
-    from mtlskit.doctor.redaction import told
+    from mtlskit.doctor.report.outline import reason
+    from mtlskit.doctor.report.redaction import told
 
     finding = entry.finding
     if finding.verdict == "skipped":
@@ -235,7 +235,7 @@ def _said(entry: Entry, diagnosis: Diagnosis) -> str:
 
 def _remedy(finding: Finding, style: _Style, indent: int, deeper: int = 0) -> Iterator[str]:
     """What to do, `deeper` than what was seen; `indent` is what the lines get in front."""
-    from mtlskit.doctor.redaction import told
+    from mtlskit.doctor.report.redaction import told
 
     for text in _wrapped(told(finding.hint), style.width, indent + deeper):
         yield " " * deeper + text
@@ -244,7 +244,7 @@ def _remedy(finding: Finding, style: _Style, indent: int, deeper: int = 0) -> It
 
 def _command_lines(commands: Sequence[str], indent: int) -> Iterator[str]:
     """Each on a line of its own, whole."""
-    from mtlskit.doctor.redaction import told
+    from mtlskit.doctor.report.redaction import told
 
     for command in commands:
         yield f"{' ' * (indent + 2)}{painted(told(command), Colour.BOLD)}"
@@ -252,7 +252,7 @@ def _command_lines(commands: Sequence[str], indent: int) -> Iterator[str]:
 
 def _fact_lines(finding: Finding, style: _Style, indent: int) -> Iterator[str]:
     """The check's stable name, how long it took, and its facts; `indent` is what the lines get in front."""
-    from mtlskit.doctor.redaction import redacted_value, told
+    from mtlskit.doctor.report.redaction import redacted_value, told
 
     took = "" if finding.seconds is None else f", {finding.seconds * 1000:.0f} ms"
     yield painted(f"{finding.check}{took}", Colour.DIM)
@@ -276,8 +276,8 @@ def _plain(value: Any) -> str:
 
 
 def _skipped_lines(row: Row, mark: str, style: _Style) -> Iterator[str]:
-    from mtlskit.doctor.outline import reason
-    from mtlskit.doctor.redaction import told
+    from mtlskit.doctor.report.outline import reason
+    from mtlskit.doctor.report.redaction import told
 
     reasons = dict.fromkeys(told(reason(entry.finding)) for entry in row.entries)
     said = f"not looked at: {'; '.join(reasons)}"

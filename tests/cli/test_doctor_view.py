@@ -12,9 +12,9 @@ import pytest
 
 from mtlskit.cli.doctor_view import show_change, show_report
 from mtlskit.cli.table import cells
-from mtlskit.doctor.changes import Change
 from mtlskit.doctor.diagnosis import Diagnosis, Report
 from mtlskit.doctor.finding import Finding, Layer, Verdict, failed, skipped, warned
+from mtlskit.doctor.report.changes import Change
 from mtlskit.errors import Code, ConfigError, UpstreamError
 from tests.support.reports import AT, LONG_COMMAND, PLANTED, behind, diagnosis, healthy, hostile, no_tcp, refused, tcp
 from tests.support.reports import report as report_of

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mtlskit.doctor import addresses
-from mtlskit.doctor.addresses import has_way_out, in_hosts_file, is_own_name, oddities_of, oddity_of
+from mtlskit.doctor.network import addresses
+from mtlskit.doctor.network.addresses import has_way_out, in_hosts_file, is_own_name, oddities_of, oddity_of
 
 
 @pytest.mark.parametrize(

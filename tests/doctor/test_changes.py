@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mtlskit.doctor.changes import Change, Memory
 from mtlskit.doctor.diagnosis import Diagnosis, Report
 from mtlskit.doctor.finding import Finding, Layer, Verdict, failed, skipped, warned
+from mtlskit.doctor.report.changes import Change, Memory
 from mtlskit.errors import Code, ConfigError, UpstreamError
 from tests.support.reports import behind, diagnosis, no_tcp, report, tcp
 

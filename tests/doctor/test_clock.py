@@ -20,7 +20,7 @@ from mtlskit.doctor.checks.clock import compare_clocks
 from mtlskit.doctor.checks.identity import identify
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.gather import from_flags, heroku_door
-from mtlskit.doctor.http_date import ServerDate, ask_date
+from mtlskit.doctor.network.http_date import ServerDate, ask_date
 from mtlskit.errors import Code
 from tests.services.pki import Pki
 from tests.support.date_server import date_server

@@ -11,10 +11,10 @@ import pytest
 import trio
 import trio.testing
 
-from mtlskit.doctor import addresses
 from mtlskit.doctor.checks import dns
 from mtlskit.doctor.checks.dns import resolve
 from mtlskit.doctor.finding import Finding, Verdict
+from mtlskit.doctor.network import addresses
 from mtlskit.errors import Code
 from tests.doctor.network_cases import Resolver, case_for
 

@@ -14,10 +14,10 @@ import pytest
 import trio
 
 from mtlskit.doctor.case import Means
-from mtlskit.doctor.changes import Change, Memory
-from mtlskit.doctor.facts import SCHEMA, change_facts, report_facts
 from mtlskit.doctor.finding import Finding, Layer, Verdict
 from mtlskit.doctor.gather import diagnose, from_flags
+from mtlskit.doctor.report.changes import Change, Memory
+from mtlskit.doctor.report.facts import SCHEMA, change_facts, report_facts
 from tests.services.template import DATABASE, PASSWORDS
 from tests.support.reports import AT, PLANTED, diagnosis, healthy, hostile, no_tcp, refused, report, tcp
 

@@ -40,7 +40,7 @@ def _seen_as_me(monkeypatch: pytest.MonkeyPatch) -> None:
         address = IPv4Address(ME)
         return MyAddresses(frozenset([address]), tuple(Answer(each, address) for each in services))
 
-    monkeypatch.setattr("mtlskit.doctor.heroku_side.asking.my_addresses", found)
+    monkeypatch.setattr("mtlskit.doctor.heroku.asking.my_addresses", found)
 
 
 class FakeApi:

@@ -9,7 +9,7 @@ import pytest
 from mtlskit.doctor.case import Case
 from mtlskit.doctor.finding import Verdict
 from mtlskit.doctor.gather import from_file
-from mtlskit.doctor.kafka_listeners import plan_listeners
+from mtlskit.doctor.kafka.listeners import plan_listeners
 from mtlskit.errors import Code
 from mtlskit.wire.kafka.cluster import Cluster, Member
 from tests.doctor.catalogue.kafka import gathered, means

@@ -12,7 +12,7 @@ import trio
 from mtlskit.doctor.case import Identified
 from mtlskit.doctor.checks.kafka import look_inside_kafka
 from mtlskit.doctor.finding import Verdict
-from mtlskit.doctor.kafka_members import MOST_VISITED
+from mtlskit.doctor.kafka.members import MOST_VISITED
 from mtlskit.errors import Code
 from mtlskit.net.identity import load_snapshot
 from tests.doctor.catalogue.kafka import gathered

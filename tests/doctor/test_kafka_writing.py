@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mtlskit.doctor import kafka_writing
 from mtlskit.doctor.finding import Finding, Verdict
+from mtlskit.doctor.kafka import writing
 from mtlskit.errors import Code
 from mtlskit.wire.kafka.records import batch_of
 from tests.services.pki import Pki
@@ -159,7 +159,7 @@ def test_a_broker_that_hangs_up(pki: Pki, key: int) -> None:
 
 
 def test_it_has_its_time_and_no_more(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_writing, "_STEPS", 0)
+    monkeypatch.setattr(writing, "_STEPS", 0)
     finding = tried(pki, produced(0), fetched(records=stored()))
     assert (finding.verdict, finding.code) == (Verdict.FAIL, Code.TCP_TIMEOUT)
     assert "did not answer the write test of orders" in finding.seen

@@ -24,9 +24,9 @@ from mtlskit.doctor.case import Case, Identified, Means
 from mtlskit.doctor.checks.local import look_at_local_side
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.gather import from_file
-from mtlskit.doctor.local_side.knocking import is_http, knock, where
-from mtlskit.doctor.local_side.proxies import Served
-from mtlskit.doctor.local_side.proxy import about_proxy, is_stopped
+from mtlskit.doctor.local.knocking import is_http, knock, where
+from mtlskit.doctor.local.proxies import Served
+from mtlskit.doctor.local.proxy import about_proxy, is_stopped
 from mtlskit.errors import Code
 from mtlskit.pki.authority import Authority
 from mtlskit.pki.certificates import fingerprint_sha256

@@ -13,11 +13,11 @@ import pytest
 import trio
 
 from mtlskit.config.values import Endpoint, Login
-from mtlskit.doctor import postgres_inside
 from mtlskit.doctor.case import Case, Credentials, Identified, Means
 from mtlskit.doctor.checks.postgres import look_inside_postgres
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.gather import from_flags
+from mtlskit.doctor.postgres import inside
 from mtlskit.errors import Code
 from mtlskit.net.identity import load_snapshot
 from mtlskit.wire.postgres.messages import (
@@ -450,7 +450,7 @@ async def test_a_server_that_never_asks_for_a_certificate(papers: Papers, refusi
 
 
 async def test_the_time_for_questions_is_bounded(papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_inside, "_SHARE", 0)
+    monkeypatch.setattr(inside, "_SHARE", 0)
     found = await _at(answering(WELL), papers)
     assert found["postgres.login"].verdict is Verdict.PASS
     assert found["postgres.unfinished"].verdict is Verdict.SKIPPED

@@ -15,7 +15,7 @@ import trio.testing
 from mtlskit.doctor.case import Opened
 from mtlskit.doctor.checks.negotiation import negotiate
 from mtlskit.doctor.finding import Finding, Verdict
-from mtlskit.doctor.probing import Far, Service, who_listens
+from mtlskit.doctor.network.probing import Far, Service, who_listens
 from mtlskit.errors import Code
 from mtlskit.wire.postgres.messages import SSL_REQUEST
 from tests.doctor.network_cases import addresses_of, case_for

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mtlskit.doctor.page import page
-from mtlskit.doctor.page_file import check_place, write_page
-from mtlskit.doctor.redaction import redacted
+from mtlskit.doctor.report.page import page
+from mtlskit.doctor.report.page_file import check_place, write_page
+from mtlskit.doctor.report.redaction import redacted
 from mtlskit.errors import Code, DoctorError
 from tests.support.reports import PEM, PLANTED, diagnosis, healthy, hostile, refused, report, tcp
 

@@ -9,7 +9,7 @@ import pytest
 from mtlskit.config.values import Endpoint
 from mtlskit.doctor.case import Case, Credentials, Means
 from mtlskit.doctor.gather import from_flags
-from mtlskit.doctor.postgres_credentials import Found, find_credentials
+from mtlskit.doctor.postgres.credentials import Found, find_credentials
 from mtlskit.errors import Code
 
 THERE = Endpoint("db.example", 5433)

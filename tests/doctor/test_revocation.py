@@ -17,7 +17,7 @@ from mtlskit.doctor.checks.identity import identify
 from mtlskit.doctor.checks.revocation import look_for_revocation
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.gather import from_file, from_flags
-from mtlskit.doctor.revocation_lists import lists_in
+from mtlskit.doctor.identity.revocation_lists import lists_in
 from mtlskit.errors import Code
 from mtlskit.pki.certificates import load_certificates, serial_text
 from mtlskit.store.audit import write_audit

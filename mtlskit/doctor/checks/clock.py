@@ -17,7 +17,7 @@ from cryptography import x509
 from mtlskit.config.values import IssuerKind
 from mtlskit.doctor.case import Case, Identified, Shaken, Taken
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.http_date import ServerDate, ask_date
+from mtlskit.doctor.network.http_date import ServerDate, ask_date
 from mtlskit.errors import Code, ConfigError, DoctorError
 from mtlskit.pki.certificates import subject_text
 

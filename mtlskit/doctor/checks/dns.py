@@ -14,9 +14,9 @@ from typing import Final
 import trio
 
 from mtlskit.config.values import Endpoint
-from mtlskit.doctor.addresses import has_way_out, in_hosts_file, is_address, is_own_name, oddities_of, oddity_of
 from mtlskit.doctor.case import Case, Resolved
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, warned
+from mtlskit.doctor.network.addresses import has_way_out, in_hosts_file, is_address, is_own_name, oddities_of, oddity_of
 from mtlskit.errors import Code, UpstreamError, UpstreamUnreachable
 from mtlskit.net.connect import reachable_from
 from mtlskit.net.faults import dns_fault

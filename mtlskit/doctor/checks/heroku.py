@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from mtlskit.config.values import Endpoint, Login
 from mtlskit.doctor.case import Case, Credentials, Identified
 from mtlskit.doctor.finding import Finding, Layer, failed, skipped, warned
-from mtlskit.doctor.heroku_side import allowlist, certificate, endpoint
-from mtlskit.doctor.heroku_side.asking import Asked, Question, Told, ask, concerned
+from mtlskit.doctor.heroku import allowlist, certificate, endpoint
+from mtlskit.doctor.heroku.asking import Asked, Question, Told, ask, concerned
 from mtlskit.errors import Code, HerokuError, MtlskitError
 
 __all__ = ["HerokuSide", "look_at_heroku"]

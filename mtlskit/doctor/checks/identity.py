@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 from mtlskit.config.values import IssuerKind, Negotiation, TunnelKind
-from mtlskit.doctor.anchor_findings import anchors_in, look_at_anchors
 from mtlskit.doctor.case import Case, Identified
 from mtlskit.doctor.finding import Finding, Layer, Verdict, failed, skipped
-from mtlskit.doctor.identity_files import read_files, rotate_command
-from mtlskit.doctor.pair_findings import look_at_pair
+from mtlskit.doctor.identity.anchors import anchors_in, look_at_anchors
+from mtlskit.doctor.identity.files import read_files, rotate_command
+from mtlskit.doctor.identity.pair import look_at_pair
 from mtlskit.errors import Code, IdentityError
 from mtlskit.net.dial import POSTGRES_ALPN
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot, pair_of, resolved

@@ -14,11 +14,11 @@ import trio
 from mtlskit.config.values import Endpoint
 from mtlskit.doctor.case import Case, Identified
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.kafka_entrance import Entrance, enter
-from mtlskit.doctor.kafka_listeners import plan_listeners
-from mtlskit.doctor.kafka_members import MOST_VISITED, Visited, told_id, visit_all
-from mtlskit.doctor.kafka_session import Door
-from mtlskit.doctor.kafka_writing import write_and_read
+from mtlskit.doctor.kafka.entrance import Entrance, enter
+from mtlskit.doctor.kafka.listeners import plan_listeners
+from mtlskit.doctor.kafka.members import MOST_VISITED, Visited, told_id, visit_all
+from mtlskit.doctor.kafka.session import Door
+from mtlskit.doctor.kafka.writing import write_and_read
 from mtlskit.errors import Code, UpstreamRefusedUs, UpstreamUnreachable
 from mtlskit.telemetry.logs import printable
 from mtlskit.wire.kafka.cluster import Cluster, Topic, release_of

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mtlskit.doctor.case import Case, Identified
 from mtlskit.doctor.finding import Finding, Layer, skipped
-from mtlskit.doctor.local_side.door import at_the_door, unusable_folder, without_proxy
-from mtlskit.doctor.local_side.insisting import insists
-from mtlskit.doctor.local_side.proxies import Found, find_proxies
-from mtlskit.doctor.local_side.proxy import about_proxy, tunnel_failed
+from mtlskit.doctor.local.door import at_the_door, unusable_folder, without_proxy
+from mtlskit.doctor.local.insisting import insists
+from mtlskit.doctor.local.proxies import Found, find_proxies
+from mtlskit.doctor.local.proxy import about_proxy, tunnel_failed
 
 __all__ = ["look_at_local_side"]
 

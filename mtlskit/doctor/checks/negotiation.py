@@ -15,7 +15,7 @@ from mtlskit.config.values import Endpoint, Negotiation, TunnelKind
 from mtlskit.doctor.case import Case, Opened
 from mtlskit.doctor.checks.tcp import allowlist_commands
 from mtlskit.doctor.finding import Layer, failed, passed
-from mtlskit.doctor.probing import Far, Hello, Service, Who, ask_postgres, ask_tls, who_listens
+from mtlskit.doctor.network.probing import Far, Hello, Service, Who, ask_postgres, ask_tls, who_listens
 from mtlskit.errors import Code, UpstreamError, UpstreamProtocolError, UpstreamRefusedUs
 from mtlskit.net.dial import POSTGRES_ALPN, Route
 from mtlskit.net.faults import answer_fault, closed_early, tcp_fault, tls_silence

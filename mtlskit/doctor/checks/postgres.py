@@ -16,10 +16,10 @@ from cryptography.x509.oid import NameOID
 from mtlskit.config.values import Endpoint, Login, Negotiation
 from mtlskit.doctor.case import Case, Credentials, Identified
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.postgres_credentials import Found, find_credentials
-from mtlskit.doctor.postgres_inside import Inside
-from mtlskit.doctor.postgres_refusals import Refusal, refusal_of
-from mtlskit.doctor.postgres_session import CLEAR_TEXT, MD5, Entry, Session
+from mtlskit.doctor.postgres.credentials import Found, find_credentials
+from mtlskit.doctor.postgres.inside import Inside
+from mtlskit.doctor.postgres.refusals import Refusal, refusal_of
+from mtlskit.doctor.postgres.session import CLEAR_TEXT, MD5, Entry, Session
 from mtlskit.errors import Code, MtlskitError, UpstreamError, UpstreamLost, UpstreamRefusedUs
 from mtlskit.net.dial import POSTGRES_ALPN
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot

@@ -21,9 +21,9 @@ from cryptography import x509
 from mtlskit.config.values import IssuerKind
 from mtlskit.doctor.case import Case, Identified, Shaken
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.identity_files import rotate_command
-from mtlskit.doctor.intermediates import neighbours
-from mtlskit.doctor.revocation_lists import List, Listed, lists_in, look_up, published_at
+from mtlskit.doctor.identity.files import rotate_command
+from mtlskit.doctor.identity.intermediates import neighbours
+from mtlskit.doctor.identity.revocation_lists import List, Listed, lists_in, look_up, published_at
 from mtlskit.errors import Code, IdentityError, MtlskitError, UpstreamUntrusted
 from mtlskit.net.files import read_public
 from mtlskit.net.identity import resolved

@@ -19,10 +19,10 @@ from typing import Any, Final
 import trio
 
 from mtlskit.config.values import Endpoint
-from mtlskit.doctor.addresses import has_way_out, is_address, is_own_name, oddities_of, oddity_of
 from mtlskit.doctor.case import Case, Reached
 from mtlskit.doctor.checks.dns import no_way_out
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, warned
+from mtlskit.doctor.network.addresses import has_way_out, is_address, is_own_name, oddities_of, oddity_of
 from mtlskit.errors import Code, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from mtlskit.net.connect import SourceRefusedError, open_socket
 from mtlskit.net.dial import Route

@@ -11,8 +11,8 @@ from mtlskit import __version__
 from mtlskit.config.values import TunnelKind
 from mtlskit.doctor.case import Case, Identified
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.local_side.commands import reload_command, restart_commands
-from mtlskit.doctor.local_side.proxies import Served
+from mtlskit.doctor.local.commands import reload_command, restart_commands
+from mtlskit.doctor.local.proxies import Served
 from mtlskit.errors import Code, DoctorError
 from mtlskit.pki.certificates import fingerprint_sha256
 from mtlskit.telemetry.logs import printable

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from mtlskit.doctor.diagnosis import Report
-from mtlskit.doctor.page import page
+from mtlskit.doctor.report.page import page
 from mtlskit.errors import Code, DoctorError, IdentityError
 from mtlskit.store.files import write_file
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from mtlskit.doctor.changes import Change
 from mtlskit.doctor.diagnosis import Diagnosis, Report
 from mtlskit.doctor.finding import Finding, Verdict
-from mtlskit.doctor.redaction import redacted, redacted_value
+from mtlskit.doctor.report.changes import Change
+from mtlskit.doctor.report.redaction import redacted, redacted_value
 
 __all__ = ["SCHEMA", "change_facts", "finding_facts", "report_facts"]
 

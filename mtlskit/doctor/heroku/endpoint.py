@@ -11,7 +11,7 @@ import re
 from typing import Any, Final
 
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.heroku_side.asking import Condition, Question, Told
+from mtlskit.doctor.heroku.asking import Condition, Question, Told
 from mtlskit.errors import Code, HerokuError, MtlskitError
 from mtlskit.heroku.plans import no_mtls, why_no_mtls
 from mtlskit.heroku.values import Addon, AddonKind, TlsEndpoint

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mtlskit.doctor.case import Case, Identified
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped
-from mtlskit.doctor.heroku_side.asking import Told
+from mtlskit.doctor.heroku.asking import Told
 from mtlskit.errors import Code, HerokuError
 from mtlskit.heroku.values import AddonKind
 from mtlskit.lifecycle.remote import FarCertificate, holdings

@@ -16,7 +16,7 @@ from mtlskit.config.reach import is_this_machine_only
 from mtlskit.config.values import Endpoint, TcpAddress, VerifyMode
 from mtlskit.doctor.case import Case
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, warned
-from mtlskit.doctor.kafka_session import Door
+from mtlskit.doctor.kafka.session import Door
 from mtlskit.errors import Code, UpstreamError, UpstreamUnreachable
 from mtlskit.net.faults import no_answer
 from mtlskit.telemetry.logs import printable

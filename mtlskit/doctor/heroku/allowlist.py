@@ -9,7 +9,7 @@ from typing import Any, Final
 from mtlskit.allowlist.coverage import Coverage, network_of
 from mtlskit.allowlist.my_ip import Answer, MyAddresses
 from mtlskit.doctor.finding import Finding, Layer, Verdict, failed, passed, skipped, warned
-from mtlskit.doctor.heroku_side.asking import Asked, Question, Told
+from mtlskit.doctor.heroku.asking import Asked, Question, Told
 from mtlskit.errors import AllowlistError, Code
 from mtlskit.heroku.values import AddonKind, IpRule
 from mtlskit.pki.certificates import bounded_text

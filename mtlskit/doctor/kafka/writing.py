@@ -17,8 +17,8 @@ import trio
 
 from mtlskit.config.values import Endpoint
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped
-from mtlskit.doctor.kafka_members import address_of, again
-from mtlskit.doctor.kafka_session import Door, Talk
+from mtlskit.doctor.kafka.members import address_of, again
+from mtlskit.doctor.kafka.session import Door, Talk
 from mtlskit.errors import Code, MtlskitError, UpstreamError, UpstreamRefusedUs
 from mtlskit.net.faults import no_answer
 from mtlskit.pki.certificates import subject_text

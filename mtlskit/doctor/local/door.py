@@ -21,10 +21,10 @@ from mtlskit.config.values import ListenAddress, UnixAddress
 from mtlskit.control.client import Running, status_of
 from mtlskit.doctor.case import Case
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.local_side.commands import restart_commands, start_command
-from mtlskit.doctor.local_side.knocking import Outcome, is_http, knock, reachable, where
-from mtlskit.doctor.local_side.proxies import Found, Served, tunnels_of
-from mtlskit.doctor.local_side.proxy import is_stopped
+from mtlskit.doctor.local.commands import restart_commands, start_command
+from mtlskit.doctor.local.knocking import Outcome, is_http, knock, reachable, where
+from mtlskit.doctor.local.proxies import Found, Served, tunnels_of
+from mtlskit.doctor.local.proxy import is_stopped
 from mtlskit.errors import Code, ControlError, DoctorError
 from mtlskit.net.socktables import listening_program
 from mtlskit.pki.certificates import bounded_text

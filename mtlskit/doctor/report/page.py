@@ -19,9 +19,9 @@ from typing import Any, Final
 
 from mtlskit.doctor.diagnosis import Diagnosis, Report
 from mtlskit.doctor.finding import Finding, Verdict
-from mtlskit.doctor.outline import Entry, Row, outline, reason, summary, title
-from mtlskit.doctor.page_style import STYLE
-from mtlskit.doctor.redaction import redacted_value, told
+from mtlskit.doctor.report.outline import Entry, Row, outline, reason, summary, title
+from mtlskit.doctor.report.page_style import STYLE
+from mtlskit.doctor.report.redaction import redacted_value, told
 
 __all__ = ["page"]
 

@@ -16,7 +16,7 @@ from cryptography import x509
 
 from mtlskit.config.values import IdentityConfig, IssuerConfig
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.identity_files import CA, IdentityFiles
+from mtlskit.doctor.identity.files import CA, IdentityFiles
 from mtlskit.errors import Code, IdentityError
 from mtlskit.net.identity import Trust, trust_of
 from mtlskit.pki.certificates import issuer_text, load_certificates, subject_text

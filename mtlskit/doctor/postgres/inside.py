@@ -21,8 +21,8 @@ import trio
 from mtlskit.config.values import Endpoint
 from mtlskit.doctor.case import Case
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.postgres_refusals import said
-from mtlskit.doctor.postgres_session import Session
+from mtlskit.doctor.postgres.refusals import said
+from mtlskit.doctor.postgres.session import Session
 from mtlskit.errors import Code, DoctorError, UpstreamError, UpstreamLost
 from mtlskit.pki.certificates import bounded_text
 from mtlskit.wire.postgres.query import Answer

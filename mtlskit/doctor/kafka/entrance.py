@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from mtlskit.config.values import Endpoint
-from mtlskit.doctor.kafka_session import Door, Talk, Versions
+from mtlskit.doctor.kafka.session import Door, Talk, Versions
 from mtlskit.errors import Code, UpstreamError, UpstreamProtocolError
 from mtlskit.wire.kafka.cluster import MAX_CLUSTER, Cluster, cluster_of, cluster_request
 from mtlskit.wire.kafka.tables import METADATA

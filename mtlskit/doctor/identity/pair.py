@@ -16,8 +16,8 @@ from cryptography import x509
 
 from mtlskit.config.values import IdentityConfig
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.identity_files import CERTIFICATE, KEY, PASSPHRASE, IdentityFiles
-from mtlskit.doctor.intermediates import missing_intermediate
+from mtlskit.doctor.identity.files import CERTIFICATE, KEY, PASSPHRASE, IdentityFiles
+from mtlskit.doctor.identity.intermediates import missing_intermediate
 from mtlskit.errors import Code, IdentityError
 from mtlskit.pki.certificates import load_certificates, subject_text
 from mtlskit.pki.chains import Chain, assemble, follow, is_self_signed

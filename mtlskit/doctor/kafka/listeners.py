@@ -8,7 +8,7 @@ from mtlskit.config.reach import broker_listeners
 from mtlskit.config.values import TcpAddress
 from mtlskit.doctor.case import Case
 from mtlskit.doctor.finding import Finding, Layer, failed, passed
-from mtlskit.doctor.kafka_members import MOST_VISITED, address_of
+from mtlskit.doctor.kafka.members import MOST_VISITED, address_of
 from mtlskit.errors import Code, ListenError
 from mtlskit.proxy.kafka.loops import OurListeners
 from mtlskit.proxy.kafka.ports import BrokerPorts

@@ -1,0 +1,1 @@
+"""Names, addresses, and what answers before TLS has begun."""
