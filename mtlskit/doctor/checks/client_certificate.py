@@ -47,7 +47,7 @@ async def present(case: Case, endpoint: Endpoint, address: Address, identified: 
     finding = passed(
         Layer.CLIENT_CERTIFICATE,
         "client-certificate.accepted",
-        said,
+        f"{route} {said}",
         about=str(route),
         subject=_subject(snapshot),
         ca_names=list(shaken.ca_names),
