@@ -47,15 +47,20 @@ _T = TypeVar("_T")
 _MOST_ADDRESSES = 4
 """Of one name that are followed beyond TCP. Behind more there is a fleet, and its members are alike."""
 
+_AT_ONCE = 16
+"""Tunnels that are examined side by side. Each has a dozen connections at a time, and 1,024 descriptors are usual."""
+
 _PATH = (Layer.DNS, Layer.TCP, Layer.NEGOTIATION, Layer.TLS, Layer.CLIENT_CERTIFICATE)
 
 
 async def examine_all(cases: Sequence[Case], watcher: Watcher | None = None) -> tuple[Diagnosis, ...]:
-    """All tunnels side by side; the diagnoses in the order of the cases."""
+    """All tunnels side by side, `_AT_ONCE` at most; the diagnoses in the order of the cases."""
     found: dict[int, Diagnosis] = {}
+    seats = trio.CapacityLimiter(_AT_ONCE)
 
     async def one(place: int, case: Case) -> None:
-        found[place] = await examine(case, watcher)
+        async with seats:
+            found[place] = await examine(case, watcher)
 
     async with trio.open_nursery() as nursery:
         for place, case in enumerate(cases):
