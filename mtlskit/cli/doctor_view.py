@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +213,11 @@ def _entry_lines(entry: Entry, diagnosis: Diagnosis, style: _Style, indent: int,
     for text in _wrapped(_said(entry, diagnosis), style.width, indent + len(mark)):
         yield painted(first + text, Colour.DIM) if finding.verdict == "skipped" else first + text
         first = " " * len(mark)
-    if finding is not cause and finding.hint and (cause is None or finding.hint != cause.hint):
+    if diagnosis.explains(finding):
+        yield " " * len(mark) + "the cause explains it"
+    elif finding is not cause and finding.hint and (cause is None or finding.hint != cause.hint):
+        if cause is not None and finding.layer == "local" and finding.verdict == "fail":
+            finding = replace(finding, hint=f"when the cause is mended: {finding.hint}")
         yield from _remedy(finding, style, indent, len(mark))
     if style.verbose:
         yield from (" " * len(mark) + text for text in _fact_lines(finding, style, indent + len(mark)))

@@ -38,6 +38,7 @@ _BLAME: Final = (
 )
 """Whose failure explains those after it."""
 
+_SILENCES: Final = frozenset({Code.TCP_TIMEOUT, Code.TCP_RESET, Code.TLS_TIMEOUT, Code.UPSTREAM_CLOSED})
 _OF_OURS: Final = (Layer.IDENTITY, Layer.REVOCATION)
 _SHOWN: Final = {layer: place for place, layer in enumerate(Layer)}
 
@@ -62,6 +63,13 @@ class Diagnosis:
         """The failure to be mended first; None where nothing fails."""
         failures = [finding for finding in self.findings if finding.verdict is Verdict.FAIL]
         return min(failures, key=lambda finding: _BLAME.index(finding.layer), default=None)
+
+    def explains(self, finding: Finding) -> bool:
+        """Whether the cause makes this other failure what it is: strangers to an allowlist are met with silence."""
+        cause = self.cause
+        if cause is None or finding is cause or finding.verdict is not Verdict.FAIL:
+            return False
+        return cause.layer in (Layer.HEROKU, Layer.ALLOWLIST) and finding.code in _SILENCES
 
     @property
     def warnings(self) -> tuple[Finding, ...]:

@@ -208,9 +208,9 @@ def find_leaf(
         hint = f"{cert_source} holds a CA's certificate only: give the one that the CA issued for this key"
     raise IdentityError(
         Code.KEY_MISMATCH,
-        f"the key in {key_source} does not belong to {cert_source}: the key's SPKI SHA-256 is "
+        f"the key in {key_source} does not belong to {cert_source}: the key's fingerprint (SPKI SHA-256) is "
         f"{spki_sha256_of_key(key).hex()[:16]}…, {theirs}",
-        f"{hint}; to compare: openssl pkey -in {key_source} -pubout; openssl x509 -in {cert_source} -noout -pubkey",
+        f"{hint}; whether another key fits: mtlskit certs show {cert_source} --key OTHER_KEY",
     )
 
 

@@ -16,7 +16,19 @@ from mtlskit.doctor.diagnosis import Diagnosis, Report
 from mtlskit.doctor.finding import Finding, Layer, Verdict, failed, skipped, warned
 from mtlskit.doctor.report.changes import Change
 from mtlskit.errors import Code, ConfigError, UpstreamError
-from tests.support.reports import AT, LONG_COMMAND, PLANTED, behind, diagnosis, healthy, hostile, no_tcp, refused, tcp
+from tests.support.reports import (
+    AT,
+    LONG_COMMAND,
+    PLANTED,
+    behind,
+    diagnosis,
+    healthy,
+    hostile,
+    no_tcp,
+    refused,
+    tcp,
+    without_login,
+)
 from tests.support.reports import report as report_of
 
 Shown = Callable[..., str]
@@ -171,6 +183,7 @@ def half_looked_at() -> Diagnosis:
         ((healthy(),), "all is well"),
         ((healthy(), healthy("b"), healthy("c")), "all 3 tunnels are well"),
         ((half_looked_at(),), "nothing fails, as far as could be looked"),
+        ((healthy(), without_login("b")), "nothing fails; no login to PostgreSQL was tried"),
         ((healthy(), healthy("b")), "both tunnels are well"),
         ((refused("b"),), "b needs attention, with 1 warning"),
         ((refused(), refused("b"), healthy()), "2 of 3 tunnels need attention, with 2 warnings"),

@@ -152,7 +152,7 @@ def test_a_key_of_another_certificate(further: list[Made]) -> None:
     ):
         assert part in error.sentence
     assert ("2 certificates" in error.sentence) is bool(further)
-    assert "openssl pkey -in c.key" in error.hint
+    assert "certs show c.crt --key" in error.hint
 
 
 def test_a_certificate_whose_key_is_of_an_unknown_kind_does_not_match() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from mtlskit.doctor.diagnosis import Diagnosis, Report
@@ -101,8 +102,14 @@ def healthy(name: str = "events") -> Diagnosis:
             names=["db.example.com", "*.db.example.com"],
             modes={"full": True, "ca": True},
         ),
-        skipped(Layer.POSTGRES, "postgres.login", "no password"),
+        passed(Layer.POSTGRES, "postgres.login", "ann is let into app by SCRAM-SHA-256"),
     )
+
+
+def without_login(name: str = "reporting") -> Diagnosis:
+    """All is well, as far as it goes without a password."""
+    *before, _ = healthy(name).findings
+    return replace(healthy(name), findings=(*before, skipped(Layer.POSTGRES, "postgres.login", "no password")))
 
 
 def refused(name: str = "reporting") -> Diagnosis:

@@ -32,6 +32,9 @@ _SAID_BY_NOT_RUNNING: Final = (Code.TCP_REFUSED, Code.KAFKA_BROKER_UNREACHABLE)
 
 _OURS: Final = re.compile(r"\bMTLS-[A-Z]{2,4}-\d{3}\b", re.IGNORECASE)
 
+_OWN_HINT: Final = "what stands beside the code (HINT, hint:) is about your very case; and so is what the doctor sees"
+_OWN_COMMANDS: Final = ("mtlskit doctor",)
+
 _ALERTS: Final = (
     re.compile(r"SSL alert number (?P<number>\d{1,3})", re.IGNORECASE),
     re.compile(r"received fatal alert: (?P<name>\w+)", re.IGNORECASE),
@@ -80,7 +83,8 @@ def _own_codes(text: str) -> list[Explanation]:
     found = []
     for code in dict.fromkeys(match[0].upper() for match in _OURS.finditer(text)):
         if code in Code.__members__.values():
-            found.append(Explanation(Code(code), f"mtlskit: {Code(code).name}", advice(Code(code)), ""))
+            told = Explanation(Code(code), f"mtlskit: {Code(code).name}", advice(Code(code)), _OWN_HINT, _OWN_COMMANDS)
+            found.append(told)
     return found
 
 

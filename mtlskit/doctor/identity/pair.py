@@ -211,10 +211,7 @@ class _Look:
 
     def _compare(self) -> tuple[str, ...]:
         cert, key = (shlex.quote(str(path)) for path in (self._config.cert, self._config.key))
-        return (
-            f"openssl x509 -in {cert} -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum",
-            f"openssl pkey -in {key} -pubout -outform DER | sha256sum",
-        )
+        return (f"mtlskit certs show {cert} --key {key}",)
 
     def _fail(
         self, check: str, exc: IdentityError, *, about: str = "", commands: tuple[str, ...] = (), **facts: Any

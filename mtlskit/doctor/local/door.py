@@ -190,8 +190,8 @@ def _not_running(case: Case, found: Found, why: str) -> Finding:
         hint = "it was added after the start, or left out: restart it"
         commands = restart_commands(case, pid)
     else:
-        sentence = f"no proxy runs with tunnel {case.name}: {why}, and no control socket in {found.folder} is its"
-        hint, commands = "start it", (start_command(case),)
+        sentence = f"no proxy runs with tunnel {case.name}: {why}"
+        hint, commands = "start it, and wait until it says `ready`", (start_command(case),)
     error = DoctorError(Code.LOCAL_NOT_RUNNING, sentence, hint)
     return failed(Layer.LOCAL, "local.proxy", error, about=str(case.tunnel.listen), commands=commands)
 
@@ -232,13 +232,17 @@ def _in_the_way(address: UnixAddress) -> Finding:
     return failed(Layer.LOCAL, "local.proxy", error, about=str(address), commands=commands)
 
 
-def _taken(case: Case, address: ListenAddress, seen: str, hint: str = "") -> Finding:
+def _taken(case: Case, address: ListenAddress, seen: str, pid: int | None) -> Finding:
     error = DoctorError(
         Code.LOCAL_PORT_TAKEN,
         f"{seen}: clients of tunnel {case.name} reach that and not the proxy",
-        hint or "stop it, or give the tunnel another `listen`",
+        "stop it and start the proxy, or give the tunnel another `listen`; this shows what it is",
     )
-    commands = ("ss -lxp",) if isinstance(address, UnixAddress) else (f"ss -ltnp 'sport = :{address.port}'",)
+    commands: tuple[str, ...]
+    if pid is not None:
+        commands = (f"ps -fp {pid}", start_command(case))
+    else:
+        commands = ("ss -lxp",) if isinstance(address, UnixAddress) else (f"ss -ltnp 'sport = :{address.port}'",)
     return failed(Layer.LOCAL, "local.proxy", error, about=str(address), commands=commands)
 
 
@@ -270,16 +274,18 @@ async def _stranger(case: Case, found: Found, address: ListenAddress, holder: _H
     outcome = await knock(case.kind, address, _user(case), case.means.step)
     who = f"{bounded_text(holder.program)} " if holder.program else "something "
     if outcome.tls:
-        return (_taken(case, address, f"{who}listens on {address}, a Postgres that offers TLS itself"),)
+        return (_taken(case, address, f"{who}listens on {address}, a Postgres that offers TLS itself", holder.pid),)
     if outcome.passed and holder.program.startswith("postgres "):
-        return (_taken(case, address, f"{who}listens on {address}"),)
+        return (_taken(case, address, f"{who}listens on {address}", holder.pid),)
     if outcome.passed or outcome.code is not None:
         return _of_another_user(found, address, outcome, holder)
     kind = next((words for begin, words in _BANNERS.items() if outcome.odd.startswith(begin)), "")
     if not kind and not outcome.odd and await is_http(address, case.means.step / 2):
         kind = "a web server"
     if kind or outcome.odd:
-        return (_taken(case, address, f"{who}listens on {address}, {kind or f'and {_said(outcome.seen)}'}"),)
+        return (
+            _taken(case, address, f"{who}listens on {address}, {kind or f'and {_said(outcome.seen)}'}", holder.pid),
+        )
     error = DoctorError(
         Code.LOCAL_SILENT,
         f"{who}listens on {address}, and {_said(outcome.seen)}",

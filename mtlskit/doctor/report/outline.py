@@ -128,8 +128,18 @@ def summary(report: Report) -> str:
     )
     if unseen:
         return f"nothing fails, as far as could be looked{counted}"
+    if any(_without_login(diagnosis) for diagnosis in tunnels):
+        return f"nothing fails; no login to PostgreSQL was tried{counted}"
     all_of_them = "both" if number == 2 else f"all {number}"
     return f"{all_of_them} tunnels are well{counted}" if number > 1 else f"all is well{counted}"
+
+
+def _without_login(diagnosis: Diagnosis) -> bool:
+    """Nobody knows whether a password fits, and that is where many connections end."""
+    of_login = [finding for finding in diagnosis.findings if finding.layer is Layer.POSTGRES]
+    return any(finding.verdict is Verdict.SKIPPED for finding in of_login) and not any(
+        finding.check == "postgres.login" and finding.verdict is Verdict.PASS for finding in of_login
+    )
 
 
 def _first_reasons(findings: Sequence[Finding]) -> list[Finding]:

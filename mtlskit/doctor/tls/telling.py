@@ -253,7 +253,7 @@ class Teller:
                 **facts,
             )
         for error in errors:
-            yield failed(Layer.TLS, "tls.verify", error, about=self._about, commands=self._commands(), **facts)
+            yield failed(Layer.TLS, "tls.verify", error, about=self._about, commands=self._commands(error), **facts)
 
     @property
     def _expected(self) -> str:
@@ -283,9 +283,12 @@ class Teller:
             error = handshake.fault(self.target, self.step, self.verify, self.anchors.told, leaf)
             yield nearer(error, str(self.target), self.look.chain, self.anchors, self.now)
 
-    def _commands(self) -> tuple[str, ...]:
+    def _commands(self, error: UpstreamError | None = None) -> tuple[str, ...]:
         line = f"mtlskit certs show --connect {self.target.endpoint} --kind {self.target.kind}"
-        return (line + (" --negotiation direct" if self.target.direct else ""),)
+        line += " --negotiation direct" if self.target.direct else ""
+        if error is not None and error.code is Code.TLS_CHAIN_NOT_TRUSTED:
+            return (line, f"{line} --ca OTHER_CA.crt")
+        return (line,)
 
     # Pins.
 
