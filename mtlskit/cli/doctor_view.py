@@ -248,10 +248,10 @@ def _remedy(finding: Finding, style: _Style, indent: int, deeper: int = 0) -> It
 
 def _command_lines(commands: Sequence[str], indent: int) -> Iterator[str]:
     """Each on a line of its own, whole."""
-    from mtlskit.doctor.report.redaction import told
+    from mtlskit.doctor.report.redaction import pasted
 
-    for command in commands:
-        yield f"{' ' * (indent + 2)}{painted(told(command), Colour.BOLD)}"
+    for command in pasted(commands):
+        yield f"{' ' * (indent + 2)}{painted(command, Colour.BOLD)}"
 
 
 def _fact_lines(finding: Finding, style: _Style, indent: int) -> Iterator[str]:

@@ -72,8 +72,12 @@ async def examine(case: Case, watcher: Watcher | None = None) -> Diagnosis:
     """Everything about one tunnel, within `case.means.deadline` seconds."""
     began = trio.current_time()
     examination = _Examination(case, watcher or Nobody())
-    with trio.move_on_after(case.means.deadline) as scope:
-        await examination.run()
+    scope = trio.CancelScope(deadline=began + case.means.deadline)
+    try:
+        with scope:
+            await examination.run()
+    except Exception as exc:  # noqa: BLE001 - what breaks in the very moment in which the time is up
+        examination.findings.append(_broken(Layer.CONFIGURATION, "", exc))
     if scope.cancelled_caught:
         examination.give_up()
     return Diagnosis(

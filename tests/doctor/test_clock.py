@@ -157,7 +157,14 @@ async def test_an_api_at_a_host_that_is_none(pki: Pki) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["yesterday", "Mon, 99 Foo 2026 99:99:99 GMT", "x" * 5000, "Thu, 01 Jan 99999 00:00:00 GMT"]
+    "text",
+    [
+        "yesterday",
+        "Mon, 99 Foo 2026 99:99:99 GMT",
+        "x" * 5000,
+        "Thu, 01 Jan 99999 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+    ],
 )
 async def test_a_date_that_is_none(text: str) -> None:
     with date_server(text) as url:

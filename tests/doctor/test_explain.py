@@ -292,3 +292,10 @@ def test_any_text_is_either_explained_or_refused(text: str) -> None:
     except DoctorError as exc:
         found = 1 if exc.code is Code.DOCTOR_NOT_UNDERSTOOD else 0
     assert 1 <= found <= 3
+
+
+@pytest.mark.parametrize("piece", ["Connection to node 1 (", "Connection to node 1 (127.0.0.1", 'server at "localhost'])
+def test_a_log_that_repeats_itself_is_read_in_time(piece: str) -> None:
+    """What takes the square of its length would take minutes here."""
+    with pytest.raises(DoctorError):
+        explain(piece * (MOST_TEXT // len(piece)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shlex
 import stat
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from mtlskit.doctor.report.page import page
 from mtlskit.doctor.report.page_file import check_place, write_page
-from mtlskit.doctor.report.redaction import redacted
+from mtlskit.doctor.report.redaction import pasted, redacted, redacted_value
 from mtlskit.errors import Code, DoctorError
 from tests.support.reports import PEM, PLANTED, diagnosis, healthy, hostile, refused, report, tcp
 
@@ -107,6 +108,13 @@ def test_the_home_folder_is_not_on_the_page(monkeypatch: pytest.MonkeyPatch) -> 
         ("host=db password=geheim user=ann", "host=db password=[redacted] user=ann"),
         ("PGPASSWORD='two words' psql", "PGPASSWORD=[redacted] psql"),
         ('"api_key": "abc"', '"api_key": [redacted]'),
+        ("password: geheim", "password: [redacted]"),
+        ("{user: ann, password: geheim}", "{user: ann, password: [redacted]}"),
+        ("no password: set PGUSER and PGPASSWORD", "no password: set PGUSER and PGPASSWORD"),
+        ("postgres://ann:two words@db:5432/x", "postgres://[redacted]@db:5432/x"),
+        ("postgres://ann:pa'ss@db:5432/x", "postgres://[redacted]@db:5432/x"),
+        ("kafka+ssl://b1:9096, mail ann@example.com", "kafka+ssl://b1:9096, mail ann@example.com"),
+        ('password="a\\"b secret"', "password=[redacted]"),
         ("Authorization: Bearer abcdefgh12345678", "Authorization: Bearer [redacted]"),
         ("HRKU-1234_abc.", "[redacted]."),
         ("no token: run heroku login", "no token: run heroku login"),
@@ -147,3 +155,15 @@ def test_a_place_that_goes_away_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(DoctorError) as caught:
         write_page(tmp_path / "gone" / "report.html", report())
     assert caught.value.code is Code.DOCTOR_UNWRITABLE
+
+
+def test_a_command_that_holds_what_may_not_be_shown_is_left_out() -> None:
+    """Cut out, the secret might take a quote with it, and what was one word would be a command."""
+    host = "a;token=';touch${IFS}here;#.example.com"
+    line = shlex.join(["mtlskit", "certs", "show", "--connect", f"{host}:9092"])
+    assert pasted([line, "mtlskit my-ip", "echo \x1b[2J"]) == ("mtlskit my-ip",)
+
+
+def test_a_fact_by_the_name_of_a_secret_is_not_told() -> None:
+    facts = {"password": "geheim", "api_key": ["a"], "token": None, "tokens": 3}
+    assert redacted_value(facts) == {"password": "[redacted]", "api_key": "[redacted]", "token": None, "tokens": 3}

@@ -48,7 +48,7 @@ AT_THE_DOOR: Final[tuple[Known, ...]] = (
     known(
         rf"(?:server at \"{_HERE}\"|{_HERE}|ipv[46]#{_HERE})[^.]{{0,80}}?(?:Connection refused|ECONNREFUSED)"
         rf"|ECONNREFUSED {_HERE}|Connection to {_HERE}:\d+ refused|dial tcp {_HERE}:\d+: connect: connection refused"
-        rf"|Connection to node -?\d+ \([^)]*{_HERE}:\d+\) could not be established",
+        rf"|Connection to node -?\d+ \([^()]{{0,300}}?{_HERE}:\d+\) could not be established",
         Code.LOCAL_NOT_RUNNING,
         "nothing listens at that address of this host",
         "if it is a tunnel's address, no proxy is running with it",

@@ -62,13 +62,11 @@ async def _ask(url: httpx.URL, environ: Mapping[str, str]) -> ServerDate | str:
     finally:
         with trio.CancelScope(shield=True):
             await way.aclose()
-    at = None
     with suppress(ValueError, TypeError, OverflowError):
         at = parsedate_to_datetime(text)
-    if at is None:
-        return "its answer has no Date"
-    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return ServerDate(url.host, at.astimezone(UTC).replace(microsecond=500_000), taken)
+        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        return ServerDate(url.host, at.astimezone(UTC).replace(microsecond=500_000), taken)
+    return "its answer has no Date"
 
 
 def _context() -> ssl.SSLContext:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from mtlskit.doctor.diagnosis import Diagnosis, Report
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.report.changes import Change
-from mtlskit.doctor.report.redaction import redacted, redacted_value
+from mtlskit.doctor.report.redaction import pasted, redacted, redacted_value
 
 __all__ = ["SCHEMA", "change_facts", "finding_facts", "report_facts"]
 
@@ -55,7 +55,7 @@ def finding_facts(finding: Finding) -> dict[str, Any]:
         "about": redacted(finding.about),
         "code": None if finding.code is None else finding.code.value,
         "hint": redacted(finding.hint),
-        "commands": [redacted(command) for command in finding.commands],
+        "commands": list(pasted(finding.commands)),
         "because": redacted(finding.because),
         "facts": redacted_value(finding.facts),
         "seconds": None if finding.seconds is None else round(finding.seconds, 6),

@@ -21,7 +21,7 @@ from mtlskit.doctor.diagnosis import Diagnosis, Report
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.report.outline import Entry, Row, outline, reason, summary, title
 from mtlskit.doctor.report.page_style import STYLE
-from mtlskit.doctor.report.redaction import redacted_value, told
+from mtlskit.doctor.report.redaction import pasted, redacted_value, told
 
 __all__ = ["page"]
 
@@ -131,7 +131,7 @@ def _code(finding: Finding) -> str:
 
 
 def _commands(finding: Finding) -> str:
-    lines = "\n".join(_text(each) for each in finding.commands)
+    lines = "\n".join(_text(each) for each in pasted(finding.commands))
     return f"<pre>{lines}</pre>" if lines else ""
 
 

@@ -7,12 +7,12 @@ is the second lock on that door. It would rather take out too much.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from mtlskit.telemetry.logs import printable
 
-__all__ = ["GONE", "redacted", "redacted_value", "told"]
+__all__ = ["GONE", "pasted", "redacted", "redacted_value", "told"]
 
 GONE: Final = "[redacted]"
 """Stands where something was."""
@@ -26,15 +26,22 @@ _DEEPEST: Final = 8
 _PRIVATE_KEY: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,32}PRIVATE KEY-----|\Z)", re.DOTALL
 )
-_USER_OF_URL: Final = re.compile(r"(?<=://)[^\s\"'<>]{1,1000}@")
-"""To the last @ of the word: a password that nobody has escaped may hold one."""
+_USER_OF_URL: Final = re.compile(r"(?<=://)(?:[^\s\"'<>]{1,1000}|[^\s/@:]{0,200}:(?!\d+(?:[\s,/;)]|$))[^@\n]{1,200})@")
+"""To the last @ of the word: a password that nobody has escaped may hold one, or blanks and quotes. What follows a
+colon and is a port is no password."""
 _NAMED: Final = re.compile(
     r"""((?:pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key)["']?\s{0,4}=\s{0,4}|"""
     r"""(?:password|passwd|passphrase|secret|token|api[-_]?key)["']\s{0,4}:\s{0,4})"""
-    r"""(?:"[^"]*"|'[^']*'|[^\s"',;&)]+)""",
+    r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"',;&)]+)""",
     re.IGNORECASE,
 )
 """``password=…`` of a connection string or a shell's line, ``"token": …`` of JSON."""
+_OF_YAML: Final = re.compile(
+    r"((?:^|[\n{,;])\s{0,8}(?:password|passwd|passphrase|secret|token|api[-_]?key)\s{0,4}:\s{0,4})[^\s,;}]+",
+    re.IGNORECASE,
+)
+"""``password: …`` where it begins a line or a member; in the middle of a sentence the words are ours."""
+_SECRET_KEY: Final = re.compile(r"(?:^|_)(?:password|passwd|passphrase|secret|token|api_?key)$", re.IGNORECASE)
 _AUTHORIZATION: Final = re.compile(r"\b((?:bearer|basic)\s{1,4})[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 _HEROKU_TOKEN: Final = re.compile(r"HRKU-[A-Za-z0-9_-]+")
 
@@ -46,6 +53,7 @@ def redacted(text: str) -> str:
     text = _PRIVATE_KEY.sub(GONE, text)
     text = _USER_OF_URL.sub(f"{GONE}@", text)
     text = _NAMED.sub(rf"\1{GONE}", text)
+    text = _OF_YAML.sub(rf"\1{GONE}", text)
     text = _AUTHORIZATION.sub(rf"\1{GONE}", text)
     return _HEROKU_TOKEN.sub(GONE, text)
 
@@ -55,6 +63,14 @@ def told(text: str) -> str:
     return printable(redacted(text))
 
 
+def pasted(commands: Iterable[str]) -> tuple[str, ...]:
+    """Those lines for a shell that are shown: all but those that hold what may not be.
+
+    A secret cannot be cut out of a line: with it a quote may go, and the rest would be read in another way.
+    """
+    return tuple(command for command in commands if told(command) == command)
+
+
 def redacted_value(value: Any, depth: int = 0) -> Any:
     """A fact as JSON can hold it, its texts redacted. What JSON does not know becomes text."""
     if value is None or isinstance(value, bool | int):
@@ -62,7 +78,10 @@ def redacted_value(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float):
         return value if abs(value) < float("inf") else None  # JSON knows no infinity, and NaN is not less than it
     if depth < _DEEPEST and isinstance(value, Mapping):
-        return {redacted(str(key)): redacted_value(each, depth + 1) for key, each in value.items()}
+        return {
+            redacted(str(key)): GONE if _SECRET_KEY.search(str(key)) and each else redacted_value(each, depth + 1)
+            for key, each in value.items()
+        }
     if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
         members = sorted(value, key=str) if isinstance(value, set | frozenset) else value
         return [redacted_value(each, depth + 1) for each in members]
