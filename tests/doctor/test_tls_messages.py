@@ -93,3 +93,31 @@ def test_damage(at: int, byte: int, tls13: bool) -> None:
         requested_cas(bytes(whole), tls13=tls13)
     with suppress(ValueError):
         requested_cas(bytes(whole[: at % len(whole)]), tls13=tls13)
+
+
+def tlv(tag: int, content: bytes) -> bytes:
+    return bytes([tag, len(content)]) + content
+
+
+def odd_name(tag: int, value: bytes) -> bytes:
+    """A common name whose value is of another type than a name's."""
+    common_name = bytes.fromhex("0603550403")
+    return tlv(0x30, tlv(0x31, tlv(0x30, common_name + tlv(tag, value))))
+
+
+@pytest.mark.parametrize("tls13", [False, True])
+@pytest.mark.parametrize("odd", [odd_name(0x03, b"\0ab"), odd_name(0x0C, b"\xff\xff"), b"rubbish"])
+def test_a_name_that_cannot_be_read_takes_no_other_with_it(odd: bytes, tls13: bool) -> None:
+    request = (request_1_3 if tls13 else request_1_2)(NAMES[0], odd, NAMES[0])
+    assert requested_cas(request, tls13=tls13) == ("CN=our root", "CN=our root")
+
+
+@given(tag=st.integers(0, 255), value=st.binary(max_size=20), tls13=st.booleans())
+def test_names_of_any_type(tag: int, value: bytes, tls13: bool) -> None:
+    """No error beside, and no warning, which would be one here."""
+    request = (request_1_3 if tls13 else request_1_2)(odd_name(tag, value), NAMES[0])
+    assert requested_cas(request, tls13=tls13)[-1] == "CN=our root"
+
+
+def test_an_empty_part_is_shown_as_such() -> None:
+    assert requested_cas(request_1_2(odd_name(0x0C, b"")), tls13=False) == ("CN=",)

@@ -6,12 +6,14 @@ Strangers wrote them: what cannot be read raises ValueError, and nothing is read
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
 
-from mtlskit.pki.certificates import bounded_text
+from mtlskit.pki.certificates import UNREADABLE, bounded_text
 
 __all__ = [
     "CERTIFICATE_REQUEST",
@@ -92,7 +94,8 @@ def server_hello(message: bytes) -> Hello:
 
 
 def requested_cas(message: bytes, *, tls13: bool) -> tuple[str, ...]:
-    """The names in a CertificateRequest, by RFC 4514, escaped and bounded; empty where it names none.
+    """The names in a CertificateRequest, by RFC 4514, escaped and bounded; empty where it names none. A name that
+    cannot be read is left out.
 
     TLS 1.3 has them in an extension (RFC 8446 sections 4.3.2 and 4.2.4), earlier versions at the end of the message
     (RFC 5246 section 7.4.4). TLS 1.0 and 1.1 have no algorithms before them and are not read. Raises ValueError.
@@ -107,7 +110,9 @@ def requested_cas(message: bytes, *, tls13: bool) -> tuple[str, ...]:
         names = _Reader(reader.vector(2))
     found: list[str] = []
     while names.more and len(found) < _MOST_CAS:
-        found.append(_name_text(names.vector(2)))
+        name = names.vector(2)
+        with suppress(*UNREADABLE):
+            found.append(_name_text(name))
     return tuple(found)
 
 
@@ -131,7 +136,10 @@ _SIGNATURE: Final = bytes.fromhex("034100") + bytes(64)
 
 def _name_text(name: bytes) -> str:
     request = _sequence(_sequence(_VERSION + name + _KEY + _ATTRIBUTES) + _ED25519 + _SIGNATURE)
-    return bounded_text(x509.load_der_x509_csr(request).subject.rfc4514_string() or "a name without parts")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cryptography warns of parts that are empty or too long
+        text = x509.load_der_x509_csr(request).subject.rfc4514_string()
+    return bounded_text(text or "a name without parts")
 
 
 def _sequence(content: bytes) -> bytes:
