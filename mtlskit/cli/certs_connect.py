@@ -48,8 +48,7 @@ def show_connected(connect: str, flags: Mapping[str, Any], server_name: str | No
         raise ConfigError(
             Code.USAGE, f"--connect {harmless(connect)} is not one server", "name one: --connect HOST:PORT"
         )
-    teller = trio.run(_looked, case, server_name)
-    findings = tuple(teller.findings())
+    teller, findings = trio.run(_looked, case, server_name)
     good = not any(finding.verdict is Verdict.FAIL for finding in findings)
     if as_json:
         print_json(_json(teller, findings, good=good))
@@ -58,8 +57,8 @@ def show_connected(connect: str, flags: Mapping[str, Any], server_name: str | No
     return good
 
 
-async def _looked(case: Case, server_name: str | None) -> Teller:
-    """Look at the first address that takes a connection."""
+async def _looked(case: Case, server_name: str | None) -> tuple[Teller, tuple[Finding, ...]]:
+    """Look at the first address that takes a connection, and say what is found."""
     now = datetime.now(UTC)
     (endpoint,) = case.tunnel.upstream
     config = case.tunnel.identity
@@ -81,7 +80,8 @@ async def _looked(case: Case, server_name: str | None) -> Teller:
     if not seen.shown.answered:
         raise seen.recorded.fault(target, _STEP, verify)
     anchors = None if trust is None else anchors_of(trust, pair)
-    return Teller(target, seen, verify, anchors, (), _STEP, now)
+    teller = Teller(target, seen, verify, anchors, (), _STEP, now)
+    return teller, await trio.to_thread.run_sync(lambda: tuple(teller.findings()), abandon_on_cancel=True)
 
 
 def _contexts(target: Target, trust: Trust | None, pair: CheckedPair | None) -> Contexts:
@@ -107,6 +107,7 @@ def _json(teller: Teller, findings: Sequence[Finding], *, good: bool) -> dict[st
         "asks_for_certificate": shown.asks,
         "ca_names": list(shown.ca_names),
         "certificates": [certificate_json(certificate_facts(each, teller.now)) for each in seen.chain],
+        "more_certificates": shown.more,
         "findings": [
             {
                 "check": finding.check,
@@ -123,8 +124,11 @@ def _json(teller: Teller, findings: Sequence[Finding], *, good: bool) -> dict[st
 def _tell(teller: Teller, findings: Sequence[Finding]) -> None:
     line(printable(str(teller.target)))
     tell_certificates([certificate_facts(each, teller.now) for each in teller.look.chain])
-    line()
     shown = teller.look.shown
+    if shown.more:
+        line()
+        line(f"  and {shown.more} more certificates, which are not looked at")
+    line()
     if shown.asks is not None:
         named = "; ".join(shown.ca_names) or "it names no CA"
         asked = f"the server asks for a client certificate ({named})" if shown.asks else "it asks for none"

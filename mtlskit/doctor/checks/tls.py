@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import trio
 from cryptography import x509
 
 from mtlskit.config.values import Endpoint, Verify, VerifyMode
@@ -46,15 +47,20 @@ async def shake_hands(case: Case, endpoint: Endpoint, address: Address, identifi
         chain_only_context(trust) if trust is not None and tunnel.verify.mode is not VerifyMode.CA else None,
     )
     seen = await look(target, contexts, step=case.means.step)
-    anchors = anchors_of(trust, identified.pair) if trust is not None and verifying is not None else None
-    # OpenSSL compares dates with the clock of this host, so it is the clock that counts for what it says.
-    teller = Teller(target, seen, tunnel.verify, anchors, tunnel.pins, case.means.step, datetime.now(UTC))
-    told = (*teller.findings(), *findings)
+
+    def tell() -> tuple[tuple[Finding, ...], bool]:
+        anchors = anchors_of(trust, identified.pair) if trust is not None and verifying is not None else None
+        # OpenSSL compares dates with the clock of this host, so it is the clock that counts for what it says.
+        teller = Teller(target, seen, tunnel.verify, anchors, tunnel.pins, case.means.step, datetime.now(UTC))
+        return tuple(teller.findings()), teller.trusted
+
+    # Signatures are checked there, of keys that strangers have chosen.
+    told, trusted = await trio.to_thread.run_sync(tell, abandon_on_cancel=True)
     shown = seen.shown
     return Shaken(
-        findings=told,
+        findings=(*told, *findings),
         chain=seen.chain,
-        trusted=teller.trusted,
+        trusted=trusted,
         version=shown.version,
         cipher=shown.cipher,
         asks_for_certificate=seen.recorded.asks,

@@ -8,9 +8,10 @@ fails later. Where that is missing, these facts are unknown, and the rest is as 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import trio
 from cryptography import x509
@@ -23,12 +24,15 @@ from mtlskit.net.dial import POSTGRES_ALPN, Route, ask_for_tls
 from mtlskit.net.faults import HANDSHAKE, closed_early, tcp_fault, tls_fault, tls_silence
 from mtlskit.net.names import Address
 from mtlskit.net.tls import TlsConnection, TlsEngine
-from mtlskit.pki.certificates import MAX_CERTIFICATES, decode_certificate
+from mtlskit.pki.certificates import decode_certificate
 
-__all__ = ["Handshake", "Target", "shake"]
+__all__ = ["MAX_PRESENTED", "Handshake", "Target", "shake"]
 
 _HANDSHAKE = 22
 """The record's content type (RFC 8446 section 5.1)."""
+
+MAX_PRESENTED: Final = 10
+"""Certificates of a server that are looked at. An honest chain has two to five; OpenSSL takes 100 kB of any."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class Handshake:
     chain: tuple[x509.Certificate, ...] = ()
     unreadable: int = 0
     """Certificates presented that cannot be read; they are not in `chain`."""
+    more: int = 0
+    """Certificates presented that are not looked at, behind the first `MAX_PRESENTED`."""
     asks: bool | None = None
     """Whether the server asks for a client certificate."""
     ca_names: tuple[str, ...] = ()
@@ -171,7 +177,9 @@ class _Heard:
         engine: TlsEngine | None,
         context: ssl.SSLContext,
     ) -> Handshake:
-        chain, unreadable = _chain(engine)
+        encoded = engine.presented_chain() if engine is not None else ()
+        looked_at = encoded[:MAX_PRESENTED]
+        chain = _decoded(looked_at)
         return Handshake(
             done=done,
             seconds=seconds,
@@ -180,20 +188,20 @@ class _Heard:
             cipher=_cipher(context, self._hello) if self._hello else "",
             alpn=engine.alpn if engine and done else None,
             chain=chain,
-            unreadable=unreadable,
+            unreadable=len(looked_at) - len(chain),
+            more=len(encoded) - len(looked_at),
             asks=self._asks if self._listening and (done or self._played) else None,
             ca_names=self._names,
             played=done or self._played,
         )
 
 
-def _chain(engine: TlsEngine | None) -> tuple[tuple[x509.Certificate, ...], int]:
-    encoded = engine.presented_chain() if engine is not None else ()
+def _decoded(presented: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
     chain: list[x509.Certificate] = []
-    for certificate in encoded[:MAX_CERTIFICATES]:
+    for certificate in presented:
         with suppress(IdentityError):
             chain.append(decode_certificate(certificate, where="", source=""))
-    return tuple(chain), len(encoded) - len(chain)
+    return tuple(chain)
 
 
 def _cipher(context: ssl.SSLContext, hello: messages.Hello) -> str:

@@ -15,13 +15,13 @@ from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warn
 from mtlskit.doctor.tls.handshake import Target
 from mtlskit.doctor.tls.looking import OFFERED, OLD, Look
 from mtlskit.doctor.tls.names import ServerNames, server_names
-from mtlskit.doctor.tls.verification import Anchors, nearer
+from mtlskit.doctor.tls.signatures import Signatures, TooCostlyError
+from mtlskit.doctor.tls.verification import Anchors, Shown, nearer
 from mtlskit.errors import Code, DoctorError, UpstreamError, UpstreamProtocolError, UpstreamRefusedUs
 from mtlskit.net.dial import POSTGRES_ALPN
 from mtlskit.net.faults import pin_fault
 from mtlskit.net.presented import presented
 from mtlskit.pki.certificates import UNREADABLE, bounded_text, spki_sha256, subject_text
-from mtlskit.pki.chains import is_self_signed
 from mtlskit.pki.facts import certificate_facts
 
 __all__ = ["Teller", "version_text"]
@@ -56,7 +56,7 @@ class Teller:
     now: datetime
 
     def findings(self) -> Iterator[Finding]:
-        """All of them; where there was no handshake, only why."""
+        """All of them; where there was no handshake, only why. To be called in a thread: it computes."""
         yield self._handshake()
         if self.look.shown.answered:
             yield self._versions()
@@ -169,11 +169,13 @@ class Teller:
             f"{each.subject or 'no subject'} ({each.key}, {_left(each.days_left)}), issued by {each.issuer}"
             for each in facts
         )
-        count = len(chain)
+        count, more = len(chain), self.look.shown.more
+        counted = f"{count} certificate{'' if count == 1 else 's'}"
+        counted += f", and {more} more that are not looked at" if more else ""
         return passed(
             Layer.TLS,
             "tls.chain",
-            f"{count} certificate{'' if count == 1 else 's'}: {told}",
+            f"{counted}: {told}",
             about=self._about,
             certificates=[
                 {
@@ -192,14 +194,16 @@ class Teller:
                 for each in facts
             ],
             unreadable=self.look.shown.unreadable,
+            more=more,
         )
 
     def _weak(self) -> Iterator[Finding]:
         """Only what OpenSSL lets pass here: what it refuses is a failure of `verify`."""
         if not self.look.passes:
             return
+        signatures = Signatures()
         for certificate in self.look.chain:
-            if why := _weakness(certificate):
+            if why := _weakness(certificate, signatures):
                 error = DoctorError(
                     Code.TLS_SERVER_WEAK,
                     f"{self.target} presents {subject_text(certificate)}, which is weak: {why}",
@@ -277,11 +281,12 @@ class Teller:
         if self.anchors is None or verified is None or self.look.passes:
             return
         leaf = presented(_der(self.look.chain[0]))
+        shown = Shown(self.look.chain, self.look.shown.more)
         for handshake in (chain_only, verified):
             if handshake is None or (handshake is chain_only and self.look.chain_passes):
                 continue
             error = handshake.fault(self.target, self.step, self.verify, self.anchors.told, leaf)
-            yield nearer(error, str(self.target), self.look.chain, self.anchors, self.now)
+            yield nearer(error, str(self.target), shown, self.anchors, self.now)
 
     def _commands(self, error: UpstreamError | None = None) -> tuple[str, ...]:
         line = f"mtlskit certs show --connect {self.target.endpoint} --kind {self.target.kind}"
@@ -331,7 +336,7 @@ def _told_names(names: ServerNames) -> str:
     return ", ".join(found[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
-def _weakness(certificate: x509.Certificate) -> str:
+def _weakness(certificate: x509.Certificate, signatures: Signatures) -> str:
     try:
         key = certificate.public_key()
         digest = certificate.signature_hash_algorithm
@@ -339,7 +344,10 @@ def _weakness(certificate: x509.Certificate) -> str:
         return ""
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < _WEAK_BITS:
         return f"an RSA key of {key.key_size} bits"
-    # Nobody looks at the signature of a root.
-    if digest is not None and digest.name in ("sha1", "md5") and not is_self_signed(certificate):
-        return f"a signature with {digest.name.upper()}"
-    return ""
+    if digest is None or digest.name not in ("sha1", "md5"):
+        return ""
+    try:
+        # Nobody looks at the signature of a root.
+        return "" if signatures.self_signed(certificate) else f"a signature with {digest.name.upper()}"
+    except TooCostlyError:
+        return ""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
 
+from mtlskit.doctor.tls.signatures import Signatures, TooCostlyError
 from mtlskit.errors import Code, IdentityError, UpstreamError, UpstreamUntrusted
-from mtlskit.pki.certificates import bounded_text, extension, is_issued_by, issuer_text, subject_text
-from mtlskit.pki.chains import is_self_signed
+from mtlskit.pki.certificates import bounded_text, extension, issuer_text, subject_text
 
-__all__ = ["Anchors", "nearer"]
+__all__ = ["Anchors", "Shown", "nearer"]
 
 _SUBORDINATE: Final = re.compile(r"intermediate|issuing|subordinate|\bsub[- ]?ca\b", re.IGNORECASE)
 """What people call a CA that is no root."""
@@ -34,34 +34,47 @@ class Anchors:
     """Our own chain: an intermediate that servers have as well may stand there."""
 
 
-def nearer(
-    error: UpstreamError, where: str, chain: Sequence[x509.Certificate], anchors: Anchors, now: datetime
-) -> UpstreamError:
-    """The same failure in closer words, where there are any. `now` is aware."""
-    if not chain:
+@dataclass(frozen=True)
+class Shown:
+    """What a server has presented, as far as it is looked at."""
+
+    chain: Sequence[x509.Certificate]
+    """Leaf first."""
+    more: int = 0
+    """Certificates behind those."""
+    signatures: Signatures = field(default_factory=Signatures)
+
+
+def nearer(error: UpstreamError, where: str, shown: Shown, anchors: Anchors, now: datetime) -> UpstreamError:
+    """The same failure in closer words, where there are any that cost no more than `Signatures`. `now` is aware.
+
+    Takes up to 0.1 s of computing.
+    """
+    if not shown.chain:
         return error
-    if error.code is Code.TLS_SERVER_EXPIRED:
-        return _dates(error, where, chain, anchors, now)
-    if error.code is Code.TLS_CHAIN_NOT_TRUSTED:
-        return _incomplete(where, chain, anchors) or _renewed(where, chain, anchors) or _own_root(error, where, chain)
+    try:
+        if error.code is Code.TLS_SERVER_EXPIRED:
+            return _dates(error, where, shown, anchors, now)
+        if error.code is Code.TLS_CHAIN_NOT_TRUSTED:
+            return _incomplete(where, shown, anchors) or _renewed(where, shown, anchors) or _own_root(error, shown)
+    except TooCostlyError:
+        pass
     return error
 
 
-def _anchors_above(chain: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+def _anchors_above(shown: Shown, anchors: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     """The trust anchors that issued one of the chain and do not stand in it themselves."""
-    issuers = {each.issuer for each in chain}
-    candidates = [each for each in anchors if each.subject in issuers and each not in chain]
-    return [each for each in candidates if any(is_issued_by(one, each) for one in chain)]
+    issuers = {each.issuer for each in shown.chain}
+    candidates = [each for each in anchors if each.subject in issuers and each not in shown.chain]
+    return [each for each in candidates if any(shown.signatures.issued(each, one) for one in shown.chain)]
 
 
-def _dates(
-    error: UpstreamError, where: str, chain: Sequence[x509.Certificate], anchors: Anchors, now: datetime
-) -> UpstreamError:
+def _dates(error: UpstreamError, where: str, shown: Shown, anchors: Anchors, now: datetime) -> UpstreamError:
     """Another than the leaf is outside its dates."""
-    leaf, *rest = chain
+    leaf, *rest = shown.chain
     if _outside(leaf, now):
         return error
-    for certificate in (*_anchors_above(chain, anchors.certificates), *rest):
+    for certificate in (*_anchors_above(shown, anchors.certificates), *rest):
         trouble = _outside(certificate, now)
         if not trouble:
             continue
@@ -83,18 +96,20 @@ def _outside(certificate: x509.Certificate, now: datetime) -> str:
     return ""
 
 
-def _incomplete(where: str, chain: Sequence[x509.Certificate], anchors: Anchors) -> UpstreamError | None:
+def _incomplete(where: str, shown: Shown, anchors: Anchors) -> UpstreamError | None:
     """The issuer of the last certificate is an intermediate, and it is not there."""
-    last = _last(chain)
+    if shown.more:
+        return None  # it may be among those
+    last = _last(shown)
     if last is None or any(each.subject == last.issuer for each in anchors.certificates):
         return None
     issuer = issuer_text(last)
     why = ""
-    if any(is_issued_by(last, own) and not is_self_signed(own) for own in anchors.ours):
+    if any(shown.signatures.issued(own, last) and not shown.signatures.self_signed(own) for own in anchors.ours):
         why = "our own certificate file holds it"
     elif above := _named_above(last):
         why = f"its own issuer is {above}"
-    elif not (_SUBORDINATE.search(issuer) or (anchors.of_system and len(chain) == 1 and _says_where(last))):
+    elif not (_SUBORDINATE.search(issuer) or (anchors.of_system and len(shown.chain) == 1 and _says_where(last))):
         return None
     return UpstreamUntrusted(
         Code.TLS_SERVER_CHAIN_INCOMPLETE,
@@ -105,13 +120,14 @@ def _incomplete(where: str, chain: Sequence[x509.Certificate], anchors: Anchors)
     )
 
 
-def _last(chain: Sequence[x509.Certificate]) -> x509.Certificate | None:
+def _last(shown: Shown) -> x509.Certificate | None:
     """The highest certificate that is reached from the leaf; None where it is a root."""
-    current = chain[0]
-    for _ in chain:
-        if is_self_signed(current):
+    current = shown.chain[0]
+    for _ in shown.chain:
+        if shown.signatures.self_signed(current):
             return None
-        above = next((each for each in chain if each is not current and is_issued_by(current, each)), None)
+        others = (each for each in shown.chain if each is not current)
+        above = next((each for each in others if shown.signatures.issued(each, current)), None)
         if above is None:
             return current
         current = above
@@ -137,11 +153,11 @@ def _says_where(last: x509.Certificate) -> bool:
     return False
 
 
-def _renewed(where: str, chain: Sequence[x509.Certificate], anchors: Anchors) -> UpstreamError | None:
+def _renewed(where: str, shown: Shown, anchors: Anchors) -> UpstreamError | None:
     """A trust anchor has the issuer's name and another key."""
-    for certificate in _not_issued(chain):
+    for certificate in _not_issued(shown):
         namesakes = [each for each in anchors.certificates if each.subject == certificate.issuer]
-        if namesakes and not any(is_issued_by(certificate, each) for each in namesakes):
+        if namesakes and not any(shown.signatures.issued(each, certificate) for each in namesakes):
             return UpstreamUntrusted(
                 Code.TLS_CHAIN_NOT_TRUSTED,
                 f"{where} presents {subject_text(certificate)}, which another key has signed than that of the CA of the"
@@ -151,15 +167,16 @@ def _renewed(where: str, chain: Sequence[x509.Certificate], anchors: Anchors) ->
     return None
 
 
-def _not_issued(chain: Sequence[x509.Certificate]) -> Iterator[x509.Certificate]:
-    for certificate in chain:
-        if not any(is_issued_by(certificate, other) for other in chain if other is not certificate):
+def _not_issued(shown: Shown) -> Iterator[x509.Certificate]:
+    for certificate in shown.chain:
+        others = (other for other in shown.chain if other is not certificate)
+        if not any(shown.signatures.issued(other, certificate) for other in others):
             yield certificate
 
 
-def _own_root(error: UpstreamError, where: str, chain: Sequence[x509.Certificate]) -> UpstreamError:
+def _own_root(error: UpstreamError, shown: Shown) -> UpstreamError:
     """A certificate that nobody but the server itself has signed."""
-    if len(chain) > 1 or not is_self_signed(chain[0]):
+    if len(shown.chain) > 1 or not shown.signatures.self_signed(shown.chain[0]):
         return error
     return type(error)(
         error.code,
