@@ -67,6 +67,8 @@ Exit status:
 
 _LONGEST_STEP: Final = 5.0
 """Seconds for one step on the network, where --timeout leaves it as much."""
+_SHORTEST_STEP: Final = 2.0
+"""Less is no proof of silence: a SYN that is lost is sent again after a second (RFC 6298)."""
 _STEPS: Final = 3
 """Steps that the whole time must hold at least: a look-up, a connection and a handshake may each be slow."""
 
@@ -183,7 +185,7 @@ def _means(timeout: str, write_test: str | None) -> Means:
     from mtlskit.doctor.case import Means
 
     deadline = _seconds("--timeout", timeout)
-    step = min(_LONGEST_STEP, deadline / _STEPS)
+    step = min(_LONGEST_STEP, max(deadline / _STEPS, min(deadline, _SHORTEST_STEP)))
     return Means(deadline=deadline, step=step, environ=os.environ, write_test=write_test)
 
 

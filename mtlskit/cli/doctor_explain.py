@@ -13,7 +13,7 @@ from mtlskit.cli.render import print_json, reported
 if TYPE_CHECKING:
     from mtlskit.doctor.explain.known import Explanation
 
-__all__ = ["EPILOG", "explain"]
+__all__ = ["EPILOG", "at_a_terminal", "explain"]
 
 EPILOG = """\b
 Examples:
@@ -28,24 +28,34 @@ errors. The status is 1 for a text that is not known. Nobody is asked, and nothi
 
 def explain(
     text: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="TEXT", show_default=False, help="The whole message, or - for standard input."),
-    ],
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what an error text means, and what to do about it.
 
-    TEXT is the whole message, or - for standard input.
+    TEXT is the whole message, or - for standard input; a pipe is read without it.
     """
     with reported(as_json=as_json):
         from mtlskit.cli.doctor_view import show_explanations
         from mtlskit.doctor.explain.recognise import explain as explanations_of
+        from mtlskit.errors import Code, ConfigError
 
-        found = explanations_of(_read() if text == ["-"] else " ".join(text))
+        if not text and at_a_terminal():
+            raise ConfigError(
+                Code.USAGE, "TEXT is missing", 'paste the message in quotes: mtlskit doctor explain "…"; or pipe it in'
+            )
+        found = explanations_of(" ".join(text) if text and text != ["-"] else _read())
         if as_json:
             print_json({"schema": 1, "explanations": [_facts(each) for each in found]})
         else:
             show_explanations(found)
+
+
+def at_a_terminal() -> bool:
+    """Whether somebody sits there, and nothing is piped in."""
+    return sys.stdin.isatty()
 
 
 def _read() -> str:

@@ -42,6 +42,8 @@ _ASCII_MARKS = {"pass": "+", "warn": "!", "fail": "x", "skipped": "-"}
 _COLOURS = {"pass": Colour.GREEN, "warn": Colour.YELLOW, "fail": Colour.RED, "skipped": Colour.DIM}
 _PLAIN_LETTERS = str.maketrans({"→": "->", "…": "...", "–": "-"})  # noqa: RUF001 - as above
 _LABELS = {"Cause": Colour.RED, "To do": Colour.BOLD, "More": Colour.DIM}
+_ASKED_FOR = frozenset({"kafka.write-test"})
+"""What somebody has asked for by a flag is told in full."""
 _STATES = {"pass": "now passes", "warn": "now warns", "fail": "now fails", "skipped": "is not looked at any more"}
 
 
@@ -195,11 +197,15 @@ def _short(row: Row, room: int, indent: int) -> Iterator[str]:
     from mtlskit.doctor.report.redaction import told
 
     yield _cut("; ".join(map(told, row.passes)), room)
+    for each in row.entries:
+        if each.finding.check in _ASKED_FOR and each.finding.verdict == "pass":
+            yield from _wrapped(told(each.finding.seen), indent + room, indent)
     left_out = dict.fromkeys(reason(each.finding) for each in row.entries if each.finding.verdict == "skipped")
     for each in left_out:
         if each == f"needs {row.title}":
             continue
-        yield painted(_cut(f"not all was looked at: {told(each)}", room), Colour.DIM)
+        for text in _wrapped(f"not all was looked at: {told(each)}", indent + room, indent):
+            yield painted(text, Colour.DIM)
 
 
 def _entry_lines(entry: Entry, diagnosis: Diagnosis, style: _Style, indent: int, *, marked: bool) -> Iterator[str]:

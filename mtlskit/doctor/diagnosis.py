@@ -77,9 +77,15 @@ class Diagnosis:
         return tuple(finding for finding in self.findings if finding.verdict is Verdict.WARN)
 
     @property
+    def unseen(self) -> bool:
+        """No server was shown our certificate, so nobody knows whether clients get through."""
+        verdicts = {finding.verdict for finding in self.findings if finding.layer is Layer.CLIENT_CERTIFICATE}
+        return verdicts == {Verdict.SKIPPED}
+
+    @property
     def healthy(self) -> bool:
-        """Nothing fails, and everything was looked at that could be."""
-        return self.cause is None and self.complete
+        """Nothing fails, and the way was followed to what a server makes of our certificate."""
+        return self.cause is None and self.complete and not self.unseen
 
 
 @dataclass(frozen=True)

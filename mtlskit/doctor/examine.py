@@ -2,8 +2,9 @@
 
 Three things begin at once: the identity is read, Heroku is asked, the local side is looked at. The way to each endpoint
 is followed as far as it leads: name, TCP, what answers there, TLS, our certificate; a layer that fails ends it, and the
-layers behind it are marked as skipped because of it. The look inside comes when the server has taken us. The clock is
-compared in the end, when others have shown theirs.
+layers behind it are marked as skipped because of it. What this host knows of revocations is looked up then. The look
+inside comes after that, when the server has taken us: a server that is known to be revoked is told no password. The
+clock is compared in the end, when others have shown theirs.
 
 Each check bounds its own steps (`Means.step`); `Means.deadline` bounds everything, and what has not ended by then is
 said to be unfinished. A check that breaks says so and takes no other with it.
@@ -32,7 +33,7 @@ from mtlskit.doctor.checks import (
     tcp,
     tls,
 )
-from mtlskit.doctor.checks.client_certificate import present
+from mtlskit.doctor.checks.client_certificate import not_given, present
 from mtlskit.doctor.checks.heroku import HerokuSide
 from mtlskit.doctor.diagnosis import Diagnosis, in_order, settled, spared
 from mtlskit.doctor.finding import Finding, Layer, Verdict, skipped, warned
@@ -103,7 +104,7 @@ class _Examination:
         self._heroku = HerokuSide()
         self._heroku_known = trio.Event()
         self._endpoints: tuple[Endpoint, ...] = case.tunnel.upstream
-        self._shaken: list[Shaken] = []
+        self._shaken: dict[str, Shaken] = {}
         self._taken: list[tuple[Endpoint, Taken]] = []
 
     @property
@@ -125,21 +126,9 @@ class _Examination:
             nursery.start_soon(self._ask_heroku)
             nursery.start_soon(self._follow_all)
             nursery.start_soon(self._look_around)
-        first = self._shaken[0] if self._shaken else None
-        taken = tuple(each for _, each in self._taken)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                self._check,
-                Layer.REVOCATION,
-                "",
-                partial(revocation.look_for_revocation, self._case, self._identified, first),
-            )
-            nursery.start_soon(
-                self._check,
-                Layer.CLOCK,
-                "",
-                partial(clock.compare_clocks, self._case, self._identified, tuple(self._shaken), taken),
-            )
+        shaken, taken = tuple(self._shaken.values()), tuple(each for _, each in self._taken)
+        compare = partial(clock.compare_clocks, self._case, self._identified, shaken, taken)
+        await self._check(Layer.CLOCK, "", compare)
 
     def give_up(self) -> None:
         """The time is up: say of what was under way that it has not ended."""
@@ -167,7 +156,16 @@ class _Examination:
             await self._check(Layer.LOCAL, "", partial(local.look_at_local_side, self._case, self._identified))
 
     async def _follow_all(self) -> None:
-        """The way to each endpoint, and then the look inside."""
+        """The way to each endpoint, what is known of whom we met there, and then the look inside."""
+        await self._follow_endpoints()
+        await self._identity_known.wait()
+        presented = {about: shaken.chain for about, shaken in self._shaken.items()}
+        look = partial(revocation.look_for_revocation, self._case, self._identified, presented)
+        await self._check(Layer.REVOCATION, "", look)
+        if self._endpoints:
+            await self._look_inside()
+
+    async def _follow_endpoints(self) -> None:
         if self._case.tunnel.addon is not None and not self._endpoints:
             await self._heroku_known.wait()
             if not self._endpoints:
@@ -176,7 +174,6 @@ class _Examination:
         async with trio.open_nursery() as nursery:
             for endpoint in self._endpoints:
                 nursery.start_soon(self._follow, endpoint)
-        await self._look_inside()
 
     async def _follow(self, endpoint: Endpoint) -> None:
         about = str(endpoint)
@@ -209,12 +206,15 @@ class _Examination:
         shaken = await self._result(
             Layer.TLS, about, partial(tls.shake_hands, case, endpoint, address, identified), Shaken()
         )
-        self._shaken.append(shaken)
+        self._shaken[about] = shaken
         if not shaken.trusted:
             self._skip_path(_PATH[4:], Layer.TLS, about=about)
             return
         if identified.snapshot is None:
-            self._skip_path(_PATH[4:], "identity", about=about)
+            if case.identity is None and shaken.asks_for_certificate:
+                self.findings.append(not_given(about))
+            else:
+                self._skip_path(_PATH[4:], "identity", about=about)
             return
         taken = await self._result(
             Layer.CLIENT_CERTIFICATE, about, partial(present, case, endpoint, address, identified, shaken), Taken()
@@ -256,13 +256,23 @@ class _Examination:
         self._under_way.append((layer, about))
         try:
             result = await work()
-            findings: tuple[Finding, ...] = getattr(result, "findings", ())
+            findings: tuple[Finding, ...] = tuple(
+                finding for finding in getattr(result, "findings", ()) if not self._told(finding)
+            )
         except Exception as exc:  # noqa: BLE001 - one check that breaks must not hide what the others see
             result, findings = broken, (_broken(layer, about, exc),)
         self._under_way.remove((layer, about))
         self.findings += findings
         self._watcher.ended(self._case.name, layer, about, findings)
         return result
+
+    def _told(self, finding: Finding) -> bool:
+        """A certificate that is revoked is told of once, by whichever check has met it first."""
+        return finding.layer is Layer.REVOCATION and any(
+            (each.check, each.code, each.seen) == (finding.check, finding.code, finding.seen)
+            for each in self.findings
+            if each.code is not None
+        )
 
     def _skip_path(self, layers: Sequence[Layer], because: str, about: str = "") -> None:
         """`because` names a check, or a layer: then the first check that has failed in it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import time
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from mtlskit import __version__
+from mtlskit.config.loading import LARGEST_FILE
 from mtlskit.config.values import TunnelKind
 from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.pki.certificates import fingerprint_sha256, spki_sha256
@@ -41,23 +43,26 @@ class Started:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     steady: float = field(default_factory=time.monotonic)
     """The same moment on the clock that nobody sets."""
-    _mark: tuple[int, ...] = field(init=False, repr=False, default=())
+    _digest: bytes = field(init=False, repr=False, default=b"")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_mark", self._marks())
+        object.__setattr__(self, "_digest", self._content())
 
-    def _marks(self) -> tuple[int, ...]:
-        """Of the file; none where there is no file."""
+    def _content(self) -> bytes:
+        """A digest of the file, for a file that was only touched, or written anew as it was, is no other; empty where
+        there is none to read."""
         try:
-            found = self.source.stat() if self.source is not None else None
+            if self.source is None:
+                return b""
+            with self.source.open("rb") as file:
+                return hashlib.sha256(file.read(LARGEST_FILE + 1)).digest()
         except OSError:
-            found = None
-        return () if found is None else (found.st_ino, found.st_size, found.st_mtime_ns)
+            return b""
 
     async def outdated(self) -> bool:
         """Whether the file is another one now than the one that is in use. A disk that hangs holds nobody up."""
         with trio.move_on_after(_DISK):
-            return await trio.to_thread.run_sync(self._marks, abandon_on_cancel=True) != self._mark
+            return await trio.to_thread.run_sync(self._content, abandon_on_cancel=True) != self._digest
         return False
 
 

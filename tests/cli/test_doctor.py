@@ -302,7 +302,14 @@ def test_an_error_text_that_is_not_known(run: Run) -> None:
     assert "MTLS-DOC-002" in done.stderr
 
 
-def test_a_text_is_demanded(run: Run) -> None:
+def test_a_text_is_demanded_where_nobody_pipes_one_in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlskit.cli.doctor_explain.at_a_terminal", lambda: True)
     done = run("explain")
     assert done.exit_code == 2
     assert "TEXT is missing" in done.stderr
+
+
+def test_an_empty_pipe_holds_no_error(run: Run) -> None:
+    done = run("explain")
+    assert done.exit_code == 1
+    assert "MTLS-DOC-002" in done.stderr

@@ -182,7 +182,7 @@ def half_looked_at() -> Diagnosis:
         ((), "there was nothing to look at"),
         ((healthy(),), "all is well"),
         ((healthy(), healthy("b"), healthy("c")), "all 3 tunnels are well"),
-        ((half_looked_at(),), "nothing fails, as far as could be looked"),
+        ((half_looked_at(),), "nothing fails, but no server has seen our certificate"),
         ((healthy(), without_login("b")), "nothing fails; no login to PostgreSQL was tried"),
         ((healthy(), healthy("b")), "both tunnels are well"),
         ((refused("b"),), "b needs attention, with 1 warning"),

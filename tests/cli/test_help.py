@@ -83,7 +83,7 @@ def test_the_help_of_proxy_has_examples_signals_and_names_for_values() -> None:
 def test_help_fits_a_terminal_of_80_columns(arguments: tuple[str, ...]) -> None:
     shown = _help(*arguments)
     assert max(len(line) for line in shown.splitlines()) <= 80
-    assert "..." not in shown.replace("[ARGS]...", "").replace("[TUNNEL]...", "").replace("{TEXT}...", "")
+    assert "..." not in shown.replace("[ARGS]...", "").replace("[TUNNEL]...", "").replace("[TEXT]...", "")
 
 
 def test_no_arguments_show_the_help() -> None:

@@ -247,8 +247,13 @@ def test_a_reason_in_the_middle_goes_before_the_vague_words_in_the_end() -> None
     assert [each.code for each in explain(log)] == [
         Code.TLS_CLIENT_CA_UNKNOWN,
         Code.KAFKA_CLIENT_SPEAKS_TLS,
-        Code.KAFKA_BROKER_UNREACHABLE,
     ]
+
+
+def test_what_openssl_prints_of_a_healthy_server_is_no_error() -> None:
+    dates = "v:NotBefore: Nov 23 02:07:48 2026 GMT; NotAfter: Nov 23 02:07:48 2027 GMT"
+    with pytest.raises(DoctorError):
+        explain(f"CONNECTED(00000003) {dates} Verification: OK Verify return code: 0 (ok)")
 
 
 @pytest.mark.parametrize("code", list(Code))

@@ -156,6 +156,9 @@ async def test_a_file_that_was_changed_since_the_start_is_told(tmp_path: Path) -
     source.write_text("[tunnel.a]\n")
     started = Started(source)
     assert await started.outdated() is False
+    source.write_text("[tunnel.a]\n")  # written anew as it was
+    os.utime(source, (1, 1))
+    assert await started.outdated() is False
     source.write_text("[tunnel.another]\n")
     assert await started.outdated() is True
     source.unlink()

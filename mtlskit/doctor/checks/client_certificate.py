@@ -14,7 +14,7 @@ from mtlskit.net.identity import IdentitySnapshot
 from mtlskit.net.names import Address
 from mtlskit.pki.certificates import bounded_text
 
-__all__ = ["present"]
+__all__ = ["not_given", "present"]
 
 _ABOUT_US: Final = frozenset(
     {
@@ -53,6 +53,16 @@ async def present(case: Case, endpoint: Endpoint, address: Address, identified: 
         ca_names=list(shaken.ca_names),
     )
     return Taken((finding,), accepted=True)
+
+
+def not_given(where: str) -> Finding:
+    """Nobody has named a certificate, and this server asks for one."""
+    error = UpstreamRefusedUs(
+        Code.TLS_CLIENT_CERTIFICATE_REQUIRED,
+        f"{where} asks for a client certificate, and none was given",
+        "give the files of the identity: --cert FILE and --key FILE",
+    )
+    return failed(Layer.CLIENT_CERTIFICATE, "client-certificate.given", error, about=where)
 
 
 async def _said(case: Case, route: Route, snapshot: IdentitySnapshot) -> str:

@@ -29,7 +29,8 @@ KAFKA: Final[tuple[Known, ...]] = (
     ),
     known(
         r"Invalid receive \(size = (?:352518\d{3}|369295\d{3}|352452\d{3})"
-        r"|Invalid response size (?:352518\d{3}|369295\d{3})|OutOfMemoryError.{0,400}NetworkReceive"
+        r"|Invalid response size (?:352518\d{3}|369295\d{3})|OutOfMemoryError.{0,400}(?:NetworkReceive"
+        r"|org\.apache\.kafka)"
         r"|NetworkReceive.{0,400}OutOfMemoryError",
         Code.KAFKA_SERVER_SPEAKS_TLS,
         "a plain Kafka client at a TLS port",
@@ -39,20 +40,21 @@ KAFKA: Final[tuple[Known, ...]] = (
         "mtlskit status",
     ),
     known(
-        r"Invalid (?:receive \(size =|response size) 1213486160",
+        r"Invalid (?:receive \(size =|response size) (?:1213486160|1157627904)",
         Code.KAFKA_SERVER_RUBBISH,
-        "a Kafka client at a web server",
-        "the length that it has read is the word HTTP",
+        "a Kafka client at a web server, or at a PostgreSQL",
+        "the length that it has read is the word HTTP, or the E of PostgreSQL's errors",
         "check the host and the port",
         _DOCTOR,
     ),
     known(
         r"broker certificate could not be verified",
         Code.TLS_CHAIN_NOT_TRUSTED,
-        "librdkafka: it does not trust the broker's certificate",
-        "the CA that signed the brokers' certificates is not the one that the client was given; on Heroku each"
-        " cluster has its own, in KAFKA_TRUSTED_CERT",
-        "connect through the tunnel, or give ssl.ca.location the file that KAFKA_TRUSTED_CERT holds",
+        "librdkafka: it does not accept the broker's certificate",
+        "librdkafka says so of a CA that it does not know and of a name that does not fit alike; on Heroku each"
+        " cluster has a CA of its own, in KAFKA_TRUSTED_CERT, and its certificates do not carry the brokers' names",
+        "connect through the tunnel; straight, ssl.ca.location is the file that KAFKA_TRUSTED_CERT holds, and for"
+        " Heroku ssl.endpoint.identification.algorithm=none",
         "mtlskit certs show --connect HOST:9096 --kind kafka",
     ),
     known(

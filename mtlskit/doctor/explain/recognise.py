@@ -27,8 +27,8 @@ MOST_TEXT: Final = 200_000
 
 _MOST_ANSWERS: Final = 3
 
-_SAID_BY_NOT_RUNNING: Final = (Code.TCP_REFUSED, Code.KAFKA_BROKER_UNREACHABLE)
-"""Where nothing listens on this host, these say the same in other words."""
+_SAID_BY_NOT_RUNNING: Final = (Code.TCP_REFUSED,)
+"""Where nothing listens on this host, this says the same in other words."""
 
 _OURS: Final = re.compile(r"\bMTLS-[A-Z]{2,4}-\d{3}\b", re.IGNORECASE)
 
@@ -64,6 +64,8 @@ def explain(text: str) -> tuple[Explanation, ...]:
     found += _of((*TLS, *HUNG_UP, *NETWORK, *NO_BROKER), looked_at)
     if any(each.code is Code.LOCAL_NOT_RUNNING for each in found):
         found = [each for each in found if each.code not in _SAID_BY_NOT_RUNNING]
+    if any(each.code is not Code.KAFKA_BROKER_UNREACHABLE for each in found):
+        found = [each for each in found if each.code is not Code.KAFKA_BROKER_UNREACHABLE]
     distinct = list({each.code: each for each in reversed(found)}.values())[::-1]
     if not distinct:
         raise DoctorError(

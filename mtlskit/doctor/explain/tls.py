@@ -19,7 +19,7 @@ TLS: Final[tuple[Known, ...]] = (
         r"does not match host name|hostname mismatch|IP address mismatch|is not valid for '"
         r"|could not be verified by hostnameverifier|No (?:subject alternative )?names? matching|No subject alternative"
         r" (?:DNS |names)|x509: certificate is (?:valid|not valid) for|cannot validate certificate for"
-        r"|ERR_TLS_CERT_ALTNAME_INVALID|does not match certificate's altnames|RemoteCertificateNameMismatch"
+        r"|relies on legacy Common Name field|ERR_TLS_CERT_ALTNAME_INVALID|does not match certificate's altnames|RemoteCertificateNameMismatch"
         r"|num=6[234]:",
         Code.TLS_NAME_MISMATCH,
         "TLS: the server's certificate is for another name",
@@ -31,7 +31,7 @@ TLS: Final[tuple[Known, ...]] = (
     ),
     known(
         r"certificate has expired|certificate is not yet valid|CertificateExpired|CertificateNotYetValid"
-        r"|has expired or is not yet valid|CERT_HAS_EXPIRED|NotAfter: |num=(?:9|10):",
+        r"|has expired or is not yet valid|CERT_HAS_EXPIRED|num=(?:9|10):",
         Code.TLS_SERVER_EXPIRED,
         "TLS: a certificate of the server's chain is outside its dates",
         "it has expired, or begins in the future; a clock that is wrong looks the same",

@@ -97,6 +97,8 @@ def outline(diagnosis: Diagnosis) -> tuple[Row, ...]:
 def reason(finding: Finding) -> str:
     """Why a skipped finding was skipped: `needs TCP`, or the words that it has itself."""
     layer = finding.because.partition(".")[0]
+    if layer == Layer.REVOCATION:
+        return "the server's certificate is revoked"
     return f"needs {TITLES[Layer(layer)]}" if layer in set(Layer) else finding.because
 
 
@@ -110,7 +112,8 @@ def title(diagnosis: Diagnosis) -> str:
 def summary(report: Report) -> str:
     """All of it in one sentence, without a full stop."""
     tunnels = [diagnosis for diagnosis in report.diagnoses if diagnosis.kind != "configuration"]
-    number, troubled = len(tunnels), sum(not diagnosis.healthy for diagnosis in tunnels)
+    troubles = [diagnosis for diagnosis in tunnels if diagnosis.cause is not None or not diagnosis.complete]
+    number, troubled = len(tunnels), len(troubles)
     warnings = sum(len(_merged(diagnosis.warnings)) for diagnosis in report.diagnoses)
     counted = f", with {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
     who = ["the configuration"] if len(tunnels) < len(report.diagnoses) else []
@@ -121,17 +124,14 @@ def summary(report: Report) -> str:
         return f"{' and '.join(who)} {verb} attention{counted}"
     if not number:
         return "there was nothing to look at"
-    unseen = any(
-        finding.verdict is Verdict.SKIPPED and finding.layer is Layer.CLIENT_CERTIFICATE
-        for diagnosis in tunnels
-        for finding in diagnosis.findings
-    )
-    if unseen:
-        return f"nothing fails, as far as could be looked{counted}"
+    if any(diagnosis.unseen for diagnosis in tunnels):
+        return f"nothing fails, but no server has seen our certificate{counted}"
     if any(_without_login(diagnosis) for diagnosis in tunnels):
         return f"nothing fails; no login to PostgreSQL was tried{counted}"
+    if counted:
+        return f"nothing fails{counted}"
     all_of_them = "both" if number == 2 else f"all {number}"
-    return f"{all_of_them} tunnels are well{counted}" if number > 1 else f"all is well{counted}"
+    return f"{all_of_them} tunnels are well" if number > 1 else "all is well"
 
 
 def _without_login(diagnosis: Diagnosis) -> bool:
@@ -146,6 +146,7 @@ def _first_reasons(findings: Sequence[Finding]) -> list[Finding]:
     """With the reason that stands behind a reason: a layer that waits for another that was skipped waits for its."""
     reasons = {finding.layer.value: finding.because for finding in findings if finding.verdict is Verdict.SKIPPED}
     failing = {finding.layer.value for finding in findings if finding.verdict is Verdict.FAIL}
+    failing.add(Layer.REVOCATION.value)  # what was skipped there is about lists, and no reason for what waits for it
     found = []
     for finding in findings:
         because = finding.because

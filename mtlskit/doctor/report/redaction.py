@@ -24,8 +24,11 @@ _DEEPEST: Final = 8
 """Levels of a fact. Checks write two at most."""
 
 _PRIVATE_KEY: Final = re.compile(
-    r"-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,32}PRIVATE KEY-----|\Z)", re.DOTALL
+    r"-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY-----(?=\s*(?:\Z|[A-Za-z0-9+/=]{8}|Proc-Type))"
+    r".*?(?:-----END [A-Z0-9 ]{0,32}PRIVATE KEY-----|\Z)",
+    re.DOTALL,
 )
+"""With what is in it, as far as it goes. Its first line alone is no secret: hints name it."""
 _USER_OF_URL: Final = re.compile(r"(?<=://)(?:[^\s\"'<>]{1,1000}|[^\s/@:]{0,200}:(?!\d+(?:[\s,/;)]|$))[^@\n]{1,200})@")
 """To the last @ of the word: a password that nobody has escaped may hold one, or blanks and quotes. What follows a
 colon and is a port is no password."""
