@@ -20,12 +20,12 @@ def _case(**environ: str) -> Case:
     return gathered.cases[0]
 
 
-def _case_of_file(folder: Path, listen: str, **environ: str) -> Case:
+def _case_of_file(folder: Path, listen: str, more: str = "", **environ: str) -> Case:
     from mtlskit.doctor.gather import from_file
 
     text = (
         f'[tunnel.db]\nkind = "postgres"\nlisten = "{listen}"\nupstream = "{THERE}"\nidentity = "me"\n'
-        '[identity.me]\ncert = "c.pem"\nkey = "k.pem"\n'
+        f'{more}[identity.me]\ncert = "c.pem"\nkey = "k.pem"\n'
     )
     (folder / "mtlskit.toml").write_text(text)
     gathered = from_file(folder / "mtlskit.toml", (), Means(environ=environ))
@@ -89,6 +89,17 @@ def test_the_environment(environ: dict[str, str], told: tuple[str, str, str | No
         {"PGUSER": "ann", "PGHOST": "db.example"},  # port 5432
         {"PGUSER": "ann", "PGHOST": "/run/postgresql"},
         {"USER": "me", "PGPASSWORD": "p", "PGHOST": "elsewhere"},
+        {"PGUSER": "ann", "PGPASSWORD": "p", "PGHOSTADDR": "10.0.0.9"},
+        {"PGUSER": "ann", "PGPASSWORD": "p", "PGHOSTADDR": "10.0.0.9", "PGPORT": "5433"},
+        {"PGUSER": "ann", "PGPASSWORD": "p", "PGHOST": "elsewhere", "PGHOSTADDR": "10.0.0.9"},
+        {"PGUSER": "ann", "PGPASSWORD": "p", "PGSERVICE": "production"},
+        {"PGUSER": "ann", "PGPASSWORD": "p", "PGSERVICE": "production", "PGHOST": "db.example", "PGPORT": "5433"},
+        {"PGUSER": "ann", "PGPASSWORD": "p", "PGPORT": "6543"},
+        {"PGUSER": "ann", "PGPASSWORD": "p", "PGPORT": "5433,6543"},
+        {"USER": "me", "PGPASSWORD": "p", "PGHOSTADDR": "10.0.0.9"},
+        {"USER": "me", "PGPASSWORD": "p", "PGSERVICE": "production"},
+        {"DATABASE_URL": "postgres://u:p@db.example:5433/d?service=production"},
+        {"DATABASE_URL": "postgres://u:p@db.example:5433/d?hostaddr=10.0.0.9"},
         {"DATABASE_URL": "postgres://u:p@db.example/d"},
         {"DATABASE_URL": "postgres://db.example:5433/d"},
         {"DATABASE_URL": "mysql://u:p@db.example:5433/d"},
@@ -149,6 +160,108 @@ def test_a_password_file_that_is_none(tmp_path: Path) -> None:
         found = _find(PGUSER="ann", PGPASSFILE=path)
         assert _told(found) == ("ann", "ann", None)
         assert found.trouble is None
+
+
+HERE = {"PGHOST": "db.example", "PGPORT": "5433"}
+OTHER = '[tunnel.other]\nkind = "postgres"\nlisten = "127.0.0.1:7432"\nupstream = "x:1"\nidentity = "me"\n'
+
+
+@pytest.mark.parametrize(
+    ("environ", "doubted"),
+    [
+        ({"PGUSER": "ann", "PGPASSWORD": "p"}, False),
+        ({"PGUSER": "ann", "PGPASSWORD": "p", "PGPORT": "5433"}, False),
+        ({"PGUSER": "ann", "PGPASSWORD": "p", **HERE}, False),
+        ({"PGUSER": "ann", "PGPASSWORD": "p", "PGHOSTADDR": "10.0.0.9", **HERE}, True),
+        ({"USER": "me", "PGPASSWORD": "p", **HERE}, False),
+        ({"USER": "me", "PGPASSWORD": "p"}, True),
+        ({"USER": "me", "PGPASSWORD": "p", "DATABASE_URL": "postgres://a:b@other.example/d"}, True),
+        ({"DATABASE_URL": "postgres://a:b@db.example:5433/d"}, False),
+        ({"DATABASE_URL": "postgres://a@db.example:5433/d", "PGPASSWORD": "p"}, False),
+    ],
+)
+def test_where_it_may_be_the_password_of_another_server(environ: dict[str, str], doubted: bool) -> None:
+    found = _find(**environ)
+    assert found.credentials is not None
+    assert bool(found.doubt) is doubted
+
+
+def test_an_address_that_is_the_server_s_own() -> None:
+    there = Endpoint("10.0.0.9", 5432)
+    found = find_credentials(_case(PGUSER="ann", PGPASSWORD="p", PGHOSTADDR="10.0.0.9", PGHOST="db"), there, None)
+    assert _told(found) == ("ann", "ann", "p")
+    assert not found.doubt
+
+
+def test_the_system_s_user_and_the_url_of_another_server() -> None:
+    assert not _find(USER="me", PGPASSWORD="p", DATABASE_URL="postgres://a:b@other.example/d").sure
+    assert _find(USER="me", PGPASSWORD="p").sure
+
+
+@pytest.mark.parametrize(
+    ("line", "doubted"),
+    [("db.example:5433", False), ("db.example:*", False), ("*:*", True), ("*:5433", True)],
+)
+def test_a_rule_for_any_host(tmp_path: Path, line: str, doubted: bool) -> None:
+    found = _find(PGUSER="ann", PGPASSFILE=_passfile(tmp_path, f"{line}:*:ann:s3\n"))
+    assert _told(found) == ("ann", "ann", "s3")
+    assert bool(found.doubt) is doubted
+
+
+def test_several_tunnels_and_one_password(tmp_path: Path) -> None:
+    path = _passfile(tmp_path, f"{THERE}:*:ann:s3\n")
+    for environ, doubted in (
+        ({"PGUSER": "ann", "PGPASSWORD": "p"}, True),
+        ({"PGUSER": "ann", "PGPASSWORD": "p", **HERE}, False),
+        ({"DATABASE_URL": f"postgres://ann@{THERE}/d", "PGPASSWORD": "p"}, True),
+        ({"DATABASE_URL": f"postgres://ann:p@{THERE}/d"}, False),
+        ({"PGUSER": "ann", "PGPASSFILE": path}, False),  # the password's own line names the server
+    ):
+        found = find_credentials(_case_of_file(tmp_path, "127.0.0.1:6432", OTHER, **environ), THERE, None)
+        assert found.credentials is not None
+        assert found.credentials.password
+        assert bool(found.doubt) is doubted, environ
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"DATABASE_URL": "postgres://u:p@localhost:5432/d"},
+        {"PGUSER": "u", "PGDATABASE": "d", "PGPASSWORD": "p", "PGHOST": "localhost"},
+        {"PGUSER": "u", "PGDATABASE": "d", "PGPASSWORD": "p", "PGHOSTADDR": "127.0.0.1", "PGHOST": "db.example"},
+        {"PGUSER": "u", "PGDATABASE": "d", "PGPASSWORD": "p", "PGPORT": "5432"},
+    ],
+)
+def test_the_tunnel_s_door_may_be_a_server_of_this_host(tmp_path: Path, environ: dict[str, str]) -> None:
+    found = find_credentials(_case_of_file(tmp_path, "127.0.0.1:5432", **environ), THERE, None)
+    assert _told(found) == ("u", "d", "p")
+    assert "the tunnel's own port" in found.doubt
+    assert found.sure  # clients that are told this come through the tunnel
+
+
+def test_the_server_s_own_name_comes_before_the_door(tmp_path: Path) -> None:
+    urls = {"DATABASE_URL": "postgres://l:l@localhost:6432/d", "OTHER": f"postgres://u:p@{THERE}/d"}
+    found = find_credentials(_case_of_file(tmp_path, "127.0.0.1:6432", **urls), THERE, None)
+    assert (_told(found), found.doubt) == (("u", "d", "p"), "")
+    path = _passfile(tmp_path, f"localhost:6432:*:ann:local\n{THERE}:*:ann:s3\n")
+    for environ in ({"PGUSER": "ann"}, {}):
+        case = _case_of_file(tmp_path, "127.0.0.1:6432", PGPASSFILE=path, **environ)
+        found = find_credentials(case, THERE, None)
+        assert (_told(found), found.doubt) == (("ann", "ann", "s3"), "")
+    path = _passfile(tmp_path, "localhost:6432:*:ann:local\n")
+    found = find_credentials(_case_of_file(tmp_path, "127.0.0.1:6432", PGPASSFILE=path), THERE, None)
+    assert _told(found) == ("ann", "ann", "local")
+    assert found.doubt
+
+
+def test_a_socket_is_the_door_by_its_port(tmp_path: Path) -> None:
+    listen = f"unix:{tmp_path}/.s.PGSQL.6432"
+    environ = {"PGUSER": "ann", "PGPASSWORD": "p", "PGHOST": str(tmp_path)}
+    found = find_credentials(_case_of_file(tmp_path, listen, PGPORT="6432", **environ), THERE, None)
+    assert _told(found) == ("ann", "ann", "p")
+    assert found.doubt
+    found = find_credentials(_case_of_file(tmp_path, listen, **environ), THERE, None)
+    assert found.credentials is None  # another server's socket in the same folder
 
 
 def test_what_leads_to_the_tunnel_is_meant_for_it(tmp_path: Path) -> None:

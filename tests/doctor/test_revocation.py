@@ -12,9 +12,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from mtlskit.doctor.case import Case, Identified, Means, Shaken
+from mtlskit.doctor.case import Case, Identified, Means
 from mtlskit.doctor.checks.identity import identify
-from mtlskit.doctor.checks.revocation import look_for_revocation
+from mtlskit.doctor.checks.revocation import look_for_revocation, revoked_server
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.gather import from_file, from_flags
 from mtlskit.doctor.identity.revocation_lists import lists_in
@@ -37,8 +37,7 @@ def case_of(flags: Mapping[str, Any]) -> Case:
 async def look(
     case: Case, *, server: tuple[x509.Certificate, ...] = (), identified: Identified | None = None
 ) -> dict[str, Finding]:
-    shaken = Shaken(chain=server) if server else None
-    found = await look_for_revocation(case, identified or identify(case), shaken)
+    found = await look_for_revocation(case, identified or identify(case), {"db.example:5432": server})
     return {finding.check: finding for finding in found}
 
 
@@ -122,6 +121,22 @@ async def test_the_server_s_certificate(pki: Pki, tmp_path: Path, authority: Mad
     (tmp_path / "root.crl").write_bytes(list_of(authority, server.certificate))
     finding = (await look(case, server=(server.certificate,)))["revocation.server"]
     assert (finding.verdict, finding.code) == (Verdict.WARN, Code.TLS_SERVER_CERTIFICATE_REVOKED)
+
+
+async def test_every_server_that_was_met_is_looked_up(pki: Pki, tmp_path: Path, authority: Made) -> None:
+    good, bad = (make_certificate(name, issuer=authority, **_LIFE).certificate for name in ("db-1", "db-2"))
+    (tmp_path / "root.crt").write_bytes(authority.cert_pem)
+    (tmp_path / "root.crl").write_bytes(list_of(authority, bad))
+    case = case_of({"cert": pki.client.cert, "key": pki.client.key, "ca": tmp_path / "root.crt"})
+    met = {"a:5432": (good,), "b:5432": (bad,), "c:5432": (bad,), "d:5432": ()}
+    _, *servers = await look_for_revocation(case, identify(case), met)
+    told = [(finding.about, finding.verdict) for finding in servers]
+    assert told == [("a:5432", Verdict.PASS), ("b:5432", Verdict.WARN)]
+    assert await revoked_server(case, (good,)) is None
+    assert await revoked_server(case, ()) is None
+    revoked = await revoked_server(case, (bad,))
+    assert revoked is not None
+    assert revoked.code is Code.TLS_SERVER_CERTIFICATE_REVOKED
 
 
 async def test_without_a_certificate_the_server_is_looked_up_all_the_same(tmp_path: Path, authority: Made) -> None:

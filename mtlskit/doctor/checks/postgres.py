@@ -15,12 +15,13 @@ from cryptography.x509.oid import NameOID
 
 from mtlskit.config.values import Endpoint, Login, Negotiation
 from mtlskit.doctor.case import Case, Credentials, Identified
+from mtlskit.doctor.checks.revocation import revoked_server
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
 from mtlskit.doctor.postgres.credentials import Found, find_credentials
 from mtlskit.doctor.postgres.inside import Inside
 from mtlskit.doctor.postgres.refusals import Refusal, refusal_of
 from mtlskit.doctor.postgres.session import CLEAR_TEXT, MD5, Entry, Session
-from mtlskit.errors import Code, MtlskitError, UpstreamError, UpstreamLost, UpstreamRefusedUs
+from mtlskit.errors import Code, IdentityError, MtlskitError, UpstreamError, UpstreamLost, UpstreamRefusedUs
 from mtlskit.net.dial import POSTGRES_ALPN
 from mtlskit.net.identity import IdentitySnapshot, load_snapshot
 from mtlskit.pki.certificates import bounded_text
@@ -52,11 +53,26 @@ async def look_inside_postgres(
         return (failed(Layer.POSTGRES, "postgres.connect", exc, about=str(endpoint)),)
     polite = False
     try:
+        # What is looked up is the certificate of this session: behind one name there may be servers with several.
+        try:
+            revoked = await revoked_server(case, session.chain)
+        except IdentityError as exc:  # it cannot be read, so nobody knows whose it is
+            return (warned(Layer.POSTGRES, _LOGIN, exc, about=str(endpoint)),)
+        if revoked is not None:
+            return revoked, *_not_entered(endpoint, revoked)
         findings = await visit.run(session)
         polite = True
     finally:
         await session.close(politely=polite)
     return findings
+
+
+def _not_entered(endpoint: Endpoint, revoked: Finding) -> tuple[Finding, ...]:
+    """Somebody else may have the key of that server: it is told no user and no password."""
+    return tuple(
+        skipped(Layer.POSTGRES, check, revoked.check, about=str(endpoint), seen="no login: its certificate is revoked")
+        for check in (_LOGIN, _INSIDE)
+    )
 
 
 @dataclass(frozen=True)
@@ -86,7 +102,7 @@ class _Visit:
     async def run(self, session: Session) -> tuple[Finding, ...]:
         broken: UpstreamError | None = None
         try:
-            await session.enter(self.who, self.case.tunnel.login)
+            await session.enter(self.who, self.case.tunnel.login, older=not self.found.doubt)
         except UpstreamError as exc:
             broken = exc
         except ValueError:  # a NUL, or bytes that are no text: the protocol has no way to say them
@@ -176,6 +192,8 @@ class _Visit:
             return self._refused(entry)
         if not self.who.password:
             return skipped(Layer.POSTGRES, _LOGIN, self.found.missing, about=self.about, seen="not tried")
+        if entry.withheld:
+            return self._withheld(entry)
         if self.case.tunnel.login is Login.CLIENT:
             asked = " or ".join(bounded_text(each) for each in entry.asked)
             because = f"no login by {asked}"
@@ -189,6 +207,15 @@ class _Visit:
         )
         rotate = (f"heroku pg:credentials:rotate {self.case.tunnel.addon}",) if self.case.tunnel.addon else ()
         return failed(Layer.POSTGRES, _LOGIN, error, about=self.about, commands=rotate)
+
+    def _withheld(self, entry: Entry) -> Finding:
+        """The server would learn a password that may be another's."""
+        because = f"no login by {entry.asked[0]}"
+        seen = (
+            f"not tried: the server asks for {entry.asked[0]}, and {bounded_text(self.found.doubt)};"
+            f" if it is this one's, set PGHOST={bounded_text(self.endpoint.host)} and PGPORT={self.endpoint.port}"
+        )
+        return skipped(Layer.POSTGRES, _LOGIN, because, about=self.about, seen=seen)
 
     def _refused(self, entry: Entry) -> Finding:
         fields = entry.refusal
@@ -207,7 +234,7 @@ class _Visit:
             return skipped(Layer.POSTGRES, _LOGIN, self.found.missing, about=self.about, seen=seen)
         error, tell = refusal.error, failed
         if not self.found.sure and not refusal.of_anybody:
-            hint = f"PGUSER may be for another tunnel: examine one by its name, or set PGHOST and PGPORT; {error.hint}"
+            hint = f"PGUSER and PGPASSWORD may be for another server: set PGHOST and PGPORT as well; {error.hint}"
             error, tell = type(error)(error.code, error.sentence, hint), warned
         return tell(
             Layer.POSTGRES,

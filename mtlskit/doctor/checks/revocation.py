@@ -8,7 +8,7 @@ the connection, and would learn who asks.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ import trio
 from cryptography import x509
 
 from mtlskit.config.values import IssuerKind
-from mtlskit.doctor.case import Case, Identified, Shaken
+from mtlskit.doctor.case import Case, Identified
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
 from mtlskit.doctor.identity.files import rotate_command
 from mtlskit.doctor.identity.intermediates import neighbours
@@ -32,18 +32,33 @@ from mtlskit.pki.identity import MAX_ANCHORS
 from mtlskit.store.audit import read_audit
 from mtlskit.store.authority_folder import LEDGER, AuthorityFolder
 
-__all__ = ["look_for_revocation"]
+__all__ = ["look_for_revocation", "revoked_server"]
 
 _CLIENT, _SERVER = "revocation.client", "revocation.server"
 
 
-async def look_for_revocation(case: Case, identified: Identified, shaken: Shaken | None) -> tuple[Finding, ...]:
-    """Layer REVOCATION. `shaken` is that of the first endpoint; None where no handshake came so far."""
-    look = partial(_look, case, identified, shaken.chain if shaken is not None else ())
+async def look_for_revocation(
+    case: Case, identified: Identified, presented: Mapping[str, Sequence[x509.Certificate]]
+) -> tuple[Finding, ...]:
+    """Layer REVOCATION. `presented` are the chains of the servers, by where they were seen; the same leaf is told of
+    once."""
+    look = partial(_look, case, identified, presented)
     return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
 
 
-def _look(case: Case, identified: Identified, server: Sequence[x509.Certificate]) -> tuple[Finding, ...]:
+async def revoked_server(case: Case, chain: Sequence[x509.Certificate]) -> Finding | None:
+    """What is to be said of a server that this host knows to be revoked; None of any other. Asks the disk alone."""
+    return await trio.to_thread.run_sync(partial(_revoked_server, case, chain), abandon_on_cancel=True)
+
+
+def _revoked_server(case: Case, chain: Sequence[x509.Certificate]) -> Finding | None:
+    finding = _of_server(chain, _Here.gather(case), "") if chain else None
+    return finding if finding is not None and finding.code is not None else None
+
+
+def _look(
+    case: Case, identified: Identified, presented: Mapping[str, Sequence[x509.Certificate]]
+) -> tuple[Finding, ...]:
     here = _Here.gather(case)
     pair = identified.pair
     if case.identity is None:
@@ -52,8 +67,14 @@ def _look(case: Case, identified: Identified, server: Sequence[x509.Certificate]
         ours = skipped(Layer.REVOCATION, _CLIENT, "identity")
     else:
         ours = _of_client(case, pair.chain, here)
-    theirs = _of_server(server, here) if server else skipped(Layer.REVOCATION, _SERVER, "tls.handshake")
-    return ours, theirs
+    servers: dict[x509.Certificate, tuple[str, Sequence[x509.Certificate]]] = {}
+    for where, chain in presented.items():
+        if chain:
+            servers.setdefault(chain[0], (where, chain))
+    if not servers:
+        return ours, skipped(Layer.REVOCATION, _SERVER, "tls.handshake")
+    several = len(servers) > 1
+    return ours, *(_of_server(chain, here, where if several else "") for where, chain in servers.values())
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,7 @@ def _of_client(case: Case, chain: Sequence[x509.Certificate], here: _Here) -> Fi
     return _not_on(_CLIENT, leaf, listed, about)
 
 
-def _of_server(chain: Sequence[x509.Certificate], here: _Here) -> Finding:
+def _of_server(chain: Sequence[x509.Certificate], here: _Here, about: str) -> Finding:
     leaf = chain[0]
     listed = look_up(leaf, here.lists, (*chain[1:], *here.authorities))
     told = _in_ledger(leaf, here.folders)
@@ -115,7 +136,7 @@ def _of_server(chain: Sequence[x509.Certificate], here: _Here) -> Finding:
         if each.revoked_at is not None and told is None:
             told = _words(each), each.revoked_at
     if told is None:
-        return _not_on(_SERVER, leaf, listed, "")
+        return _not_on(_SERVER, leaf, listed, about)
     words, at = told
     error = UpstreamUntrusted(
         Code.TLS_SERVER_CERTIFICATE_REVOKED,
@@ -123,7 +144,7 @@ def _of_server(chain: Sequence[x509.Certificate], here: _Here) -> Finding:
         "send no password there before whoever runs the server has replaced it: clients of TLS do not look at such"
         " lists by themselves, mtlskit neither",
     )
-    return warned(Layer.REVOCATION, _SERVER, error, serial=serial_text(leaf), revoked_at=at.isoformat())
+    return warned(Layer.REVOCATION, _SERVER, error, about=about, serial=serial_text(leaf), revoked_at=at.isoformat())
 
 
 def _revoked(case: Case, leaf: x509.Certificate, words: str, at: datetime, *, signed: bool = True) -> Finding:

@@ -3,13 +3,16 @@
 In this order, the first that names a user:
 
 1. the add-on's credential, where Heroku was asked;
-2. `PGUSER` (with `PGDATABASE`), unless `PGHOST` and `PGPORT` name another server;
+2. `PGUSER` (with `PGDATABASE`), unless `PGHOST`, `PGHOSTADDR`, `PGPORT` or `PGSERVICE` name another server;
 3. `DATABASE_URL`, then any other variable with a Postgres URL (by name), if it leads to the endpoint or to the tunnel;
 4. the first rule of the password file that names this host, this port and a user;
 5. the system's user, if `PGPASSWORD` is set and nothing says that it is for another server.
 
 A password comes from the same source, from `PGPASSWORD`, or from the password file (`PGPASSFILE`, `~/.pgpass`), by the
 rules of libpq (PostgreSQL docs, "The Password File"). Nothing that was read is ever shown but its place.
+
+Where a password may be meant for another server, `Found.doubt` says why. Such a one is for SCRAM alone, of which the
+server learns nothing that it could log in with elsewhere.
 """
 
 from __future__ import annotations
@@ -17,15 +20,16 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
 from mtlskit.config.upstreams import parse_upstream
-from mtlskit.config.values import Endpoint, ListenAddress, TcpAddress, TunnelKind, UnixAddress
+from mtlskit.config.values import Endpoint, TunnelKind
 from mtlskit.doctor.case import Case, Credentials
+from mtlskit.doctor.postgres.places import WILDCARD, Fit, Places
 from mtlskit.errors import Code, ConfigError, IdentityError, MtlskitError
 
 __all__ = ["Found", "find_credentials"]
@@ -35,9 +39,7 @@ _MAX_URL: Final = 8192
 """Characters of a variable that is taken for a URL, at most."""
 _MAX_PASSFILE: Final = 1 << 20
 """Bytes of the password file that are read."""
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-_EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::", ""})
-_WILDCARD: Final = "*"
+_ELSEWHERE: Final = "no user: PGHOST, PGHOSTADDR, PGPORT or PGSERVICE name another server"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,17 @@ class Found:
     missing: str = "no user: set PGUSER and PGPASSWORD"
     """What to say where something is missing."""
     sure: bool = True
-    """They are for this server. Not sure: PGUSER may be meant for another tunnel of the file."""
+    """Clients of this tunnel log in with them. Not sure: they may be meant for another server altogether."""
+    doubt: str = ""
+    """Why the password may be another server's, for sentences; empty: it certainly belongs to this one."""
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Somebody to log in as, and how sure it is that he is meant for this server."""
+
+    credentials: Credentials
+    fit: Fit
 
 
 def find_credentials(case: Case, endpoint: Endpoint, given: Credentials | None) -> Found:
@@ -59,56 +71,51 @@ def find_credentials(case: Case, endpoint: Endpoint, given: Credentials | None) 
     if given is not None:
         return Found(given)
     environ = case.means.environ
-    places = (endpoint, *_doors(case.tunnel.listen if case.of_file else None))
+    places = Places(endpoint, case.tunnel.listen if case.of_file else None)
     file = _PassFile.of(environ)
-    elsewhere = _names_another(environ, places, case.tunnel.listen if case.of_file else None)
-    chosen = _from_pg_variables(environ) if not elsewhere else None
-    named = None if chosen else _from_urls(environ, places) or file.first_user(places)
-    chosen = chosen or named
-    if chosen is None and not elsewhere:
-        chosen = _from_system_user(environ)
+    said = places.named_by(environ)
+    here = said is not Fit.ELSEWHERE
+    by_variable = _from_pg_variables(environ) if here else None
+    named = None if by_variable else _from_urls(environ, places) or file.first_user(places)
+    chosen = by_variable or (named.credentials if named else None) or (_from_system_user(environ) if here else None)
     if chosen is None:
-        because = "no user: PGHOST and PGPORT name another server" if elsewhere and environ.get("PGUSER") else None
-        return Found(None, file.trouble, because or Found.missing)
-    if chosen.password is None and not elsewhere and environ.get("PGPASSWORD"):
+        elsewhere = not here and environ.get("PGUSER")
+        return Found(None, file.trouble, _ELSEWHERE if elsewhere else Found.missing)
+    unclear = _unclear(case, environ, said, by_system=not by_variable and named is None)
+    doubt = _of_door(named) if named else unclear
+    if chosen.password is None and here and environ.get("PGPASSWORD"):
         chosen = replace(chosen, password=environ["PGPASSWORD"], source=f"{chosen.source} and PGPASSWORD")
+        doubt = doubt or unclear
     if chosen.password is None and (rule := file.rule_for(places, chosen)) is not None:
         chosen = replace(chosen, password=rule.password, source=f"{chosen.source} and {rule.place}")
+        doubt = "" if rule.fit(places) is Fit.HERE else f"{rule.place} does not name this very server"
     trouble = file.trouble if chosen.password is None else None
     missing = f"no password for {chosen.user}: set PGUSER and PGPASSWORD"
-    sure = named is not None or bool(environ.get("PGHOST")) or not _among_others(case)
-    return Found(chosen, trouble, missing, sure)
+    guessed = _among_others(case) or (by_variable is None and _url_of_another(environ, places))
+    sure = named is not None or said is not None or not guessed
+    return Found(chosen, trouble, missing, sure, doubt)
+
+
+def _unclear(case: Case, environ: Mapping[str, str], said: Fit | None, *, by_system: bool) -> str:
+    """Why `PGPASSWORD` may be for another server; `said` is where the variables lead to."""
+    if said is Fit.HERE:
+        return ""
+    if said is Fit.PERHAPS:
+        return "PGHOST, PGHOSTADDR or PGPORT lead to the tunnel's own port or name, where another server may be meant"
+    if _among_others(case):
+        return "PGPASSWORD may be for another tunnel of the file"
+    return "nothing says for which server PGPASSWORD is" if by_system else ""
+
+
+def _of_door(named: _Named) -> str:
+    if named.fit is Fit.HERE:
+        return ""
+    return f"{named.credentials.source} leads to the tunnel's own port, where another server may be meant"
 
 
 def _among_others(case: Case) -> bool:
     """Whether the file has another Postgres tunnel, which PGUSER could be for."""
     return sum(tunnel.kind is TunnelKind.POSTGRES for tunnel in case.config.tunnels) > 1
-
-
-def _doors(listen: ListenAddress | None) -> Iterator[Endpoint]:
-    """Where clients of this host find the tunnel."""
-    if not isinstance(listen, TcpAddress) or not listen.port:
-        return
-    yield Endpoint(listen.host, listen.port)
-    if listen.host in _LOOPBACK or listen.host in _EVERY_ADDRESS:
-        for host in _LOOPBACK:
-            yield Endpoint(host, listen.port)
-
-
-def _names_another(environ: Mapping[str, str], places: Sequence[Endpoint], listen: ListenAddress | None) -> bool:
-    """Whether `PGHOST` and `PGPORT` are set, and lead neither to the endpoint nor to the tunnel."""
-    hosts = environ.get("PGHOST", "")
-    if not hosts:
-        return False
-    if hosts.startswith("/"):
-        return not isinstance(listen, UnixAddress) or str(listen.path.parent) != hosts.rstrip("/")
-    ports = (environ.get("PGPORT") or "5432").split(",")
-    named = zip(hosts.split(","), ports * (len(hosts.split(",")) if len(ports) == 1 else 1), strict=False)
-    return not any(_same(host, port, place) for host, port in named for place in places)
-
-
-def _same(host: str, port: str, place: Endpoint) -> bool:
-    return host.strip().lower() == place.host.lower() and port.strip() == str(place.port)
 
 
 def _from_pg_variables(environ: Mapping[str, str]) -> Credentials | None:
@@ -124,23 +131,32 @@ def _from_system_user(environ: Mapping[str, str]) -> Credentials | None:
     return Credentials(user, environ.get("PGDATABASE") or user, source="the name of the system's user")
 
 
-def _from_urls(environ: Mapping[str, str], places: Sequence[Endpoint]) -> Credentials | None:
+def _from_urls(environ: Mapping[str, str], places: Places) -> _Named | None:
+    """The first that leads to the endpoint, or else the first that leads to the tunnel."""
+    found: list[_Named] = []
     for name in sorted(environ, key=lambda name: (name != "DATABASE_URL", name)):
         text = environ[name].strip()
         match = _URL.fullmatch(text) if len(text) <= _MAX_URL else None
-        if match is None or not _leads_to(text, places):
-            continue
-        if (read := _user_of(match[1], name)) is not None:
-            return read
-    return None
+        fit = _fit_of_url(text, places) if match is not None else Fit.ELSEWHERE
+        if match is not None and fit is not Fit.ELSEWHERE and (read := _user_of(match[1], name)) is not None:
+            found.append(_Named(read, fit))
+    return max(found, key=lambda named: named.fit, default=None)
 
 
-def _leads_to(url: str, places: Sequence[Endpoint]) -> bool:
+def _url_of_another(environ: Mapping[str, str], places: Places) -> bool:
+    """Whether some variable has the URL of another Postgres, which `PGPASSWORD` could be for as well."""
+    urls = [text for text in map(str.strip, environ.values()) if len(text) <= _MAX_URL and _URL.fullmatch(text)]
+    return any(_fit_of_url(url, places) is Fit.ELSEWHERE for url in urls)
+
+
+def _fit_of_url(url: str, places: Places) -> Fit:
+    if any(name == "service" for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)):
+        return Fit.ELSEWHERE  # what a service file holds is not read
     try:
         endpoints = parse_upstream(url, TunnelKind.POSTGRES)
     except ConfigError:
-        return False
-    return any(_same(one.host, str(one.port), place) for one in endpoints for place in places)
+        return Fit.ELSEWHERE
+    return max((places.fit(each.host, str(each.port)) for each in endpoints), default=Fit.ELSEWHERE)
 
 
 def _user_of(rest: str, name: str) -> Credentials | None:
@@ -171,8 +187,8 @@ class _Rule:
     def __repr__(self) -> str:
         return f"<rule of {self.place}>"  # never the password
 
-    def covers(self, place: Endpoint) -> bool:
-        return _fits(self.host, place.host) and _fits(self.port, str(place.port))
+    def fit(self, places: Places) -> Fit:
+        return places.fit_of_rule(self.host, self.port)
 
 
 @dataclass(frozen=True)
@@ -194,23 +210,30 @@ class _PassFile:
             return cls()  # libpq goes on without a word as well
         return cls(tuple(_rules(text, path)))
 
-    def rule_for(self, places: Sequence[Endpoint], credentials: Credentials) -> _Rule | None:
-        """The first that fits, as in libpq."""
-        for rule in self.rules:
-            if not (_fits(rule.database, credentials.database) and _fits(rule.user, credentials.user)):
-                continue
-            if any(rule.covers(place) for place in places):
-                return rule
+    def rule_for(self, places: Places, credentials: Credentials) -> _Rule | None:
+        """The first that fits, as in libpq; what names another place than the tunnel's door comes before that."""
+        fitting = [
+            rule
+            for rule in self.rules
+            if _fits(rule.database, credentials.database) and _fits(rule.user, credentials.user)
+        ]
+        of_server = Places(places.endpoint)
+        for where in (of_server, places):
+            for rule in fitting:
+                if rule.fit(where) is not Fit.ELSEWHERE:
+                    return rule
         return None
 
-    def first_user(self, places: Sequence[Endpoint]) -> Credentials | None:
-        """Of the first rule that speaks of this very server and names a user."""
+    def first_user(self, places: Places) -> _Named | None:
+        """Of the first rule that speaks of this very server, or else of the tunnel, and names a user."""
+        found: list[_Named] = []
         for rule in self.rules:
-            if _WILDCARD in (rule.host, rule.port, rule.user) or not any(rule.covers(place) for place in places):
+            fit = rule.fit(places)
+            if WILDCARD in (rule.host, rule.port, rule.user) or fit is Fit.ELSEWHERE:
                 continue
-            database = rule.user if rule.database == _WILDCARD else rule.database
-            return Credentials(rule.user, database, rule.password, rule.place)
-        return None
+            database = rule.user if rule.database == WILDCARD else rule.database
+            found.append(_Named(Credentials(rule.user, database, rule.password, rule.place), fit))
+        return max(found, key=lambda named: named.fit, default=None)
 
 
 def _read(path: Path) -> str:
@@ -249,4 +272,4 @@ def _fields(line: str) -> list[str]:
 
 
 def _fits(rule: str, name: str) -> bool:
-    return rule in (_WILDCARD, name)
+    return rule in (WILDCARD, name)

@@ -7,9 +7,10 @@ server asks for, until it is ready for queries, refuses, or asks for what we do 
 only a connection that breaks, or a server that breaks the protocol, is an error. Then `ask` sends one query at a time.
 `close` ends the session as the protocol wants it, unless it is broken.
 
-Where the clients log in themselves, we answer as libpq would: SCRAM, MD5, or the password in clear text, which psql
-sends as well to a server that it has verified. Where the proxy logs in (`login = "heroku"`), we answer as it would:
-SCRAM alone. `Authenticator` does SCRAM for both, and binds to the server's certificate where it can.
+Where the clients log in themselves, we answer as libpq would: SCRAM, MD5, or the password in clear text. The older two
+give the server what it can use elsewhere, so they are answered only where the caller says that the password certainly
+belongs to it (`older`); the dial has verified the server. Where the proxy logs in (`login = "heroku"`), we answer as it
+would: SCRAM alone. `Authenticator` does SCRAM for both, and binds to the server's certificate where it can.
 
 Each dial, login and query has `patience` seconds.
 """
@@ -23,13 +24,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import trio
+from cryptography import x509
 
 from mtlskit.config.values import Endpoint, Login
 from mtlskit.doctor.case import Case, Credentials
-from mtlskit.errors import Code, UpstreamTimeout, UpstreamUntrusted
+from mtlskit.errors import Code, IdentityError, UpstreamTimeout, UpstreamUntrusted
 from mtlskit.net.dial import Dialler, Upstream
 from mtlskit.net.faults import closed_early, tcp_fault, tls_fault
 from mtlskit.net.identity import IdentitySnapshot
+from mtlskit.pki.certificates import MAX_CERTIFICATES, decode_certificate
 from mtlskit.proxy.behalf import binding_of
 from mtlskit.proxy.password_keys import PasswordKeys
 from mtlskit.wire.postgres.authenticator import Authenticator, Derive, Send
@@ -66,6 +69,8 @@ class Entry:
     ready: bool = False
     lacking: bool = False
     """The server asks for what we do not have: a password, or a method."""
+    withheld: bool = False
+    """It asks for the password in a way that this one is not trusted to; `lacking` is set as well."""
     refusal: ErrorFields | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     """ParameterStatus: ``server_version`` and others."""
@@ -99,11 +104,30 @@ class Session:
         finally:
             self._upstream.tls.close()
 
-    async def enter(self, credentials: Credentials, login: Login) -> Entry:
-        """Log in. Raises UpstreamError, of which UpstreamUntrusted says that the server could not prove itself."""
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        """What the server has presented in this very session, leaf first: behind one name there may be several.
+
+        Raises IdentityError for a leaf that cannot be read.
+        """
+        engine = self._upstream.tls.engine
+        leaf, presented = engine.peer_certificate(), engine.presented_chain()
+        if leaf is None:
+            return ()
+        chain = [decode_certificate(leaf, where="", source=self.where)]
+        for encoded in presented[1:MAX_CERTIFICATES]:
+            with suppress(IdentityError):
+                chain.append(decode_certificate(encoded, where="", source=self.where))
+        return tuple(chain)
+
+    async def enter(self, credentials: Credentials, login: Login, *, older: bool = False) -> Entry:
+        """Log in; `older`: by MD5 and in clear text, too, where that is asked for.
+
+        Raises UpstreamError, of which UpstreamUntrusted says that the server could not prove itself.
+        """
         try:
             with trio.fail_after(self._patience):
-                await self._enter(self.entry, credentials, login)
+                await self._enter(self.entry, credentials, login, older)
         except trio.TooSlowError as exc:
             raise UpstreamTimeout(
                 Code.PG_LOGIN_TIMEOUT,
@@ -137,7 +161,7 @@ class Session:
             if (answer := reader.receive(message)) is not None:
                 return answer
 
-    async def _enter(self, entry: Entry, credentials: Credentials, login: Login) -> None:
+    async def _enter(self, entry: Entry, credentials: Credentials, login: Login, older: bool) -> None:
         self._reader.begin()
         parameters = {
             "user": credentials.user,
@@ -147,11 +171,12 @@ class Session:
         }
         await self._send(startup_message(parameters))
         keys = PasswordKeys(credentials.password or "")
+        methods = frozenset({_CLEAR_TEXT, _MD5}) if login is Login.CLIENT else frozenset()
         while not (entry.ready or entry.lacking or entry.refusal):
             message = await self._next()
             assert message is not None  # noqa: S101 - `_next` raises at the end
             if message.kind == b"R":
-                await self._authenticate(entry, message.body, credentials, login, keys)
+                await self._authenticate(entry, message.body, credentials, keys, methods, older)
             elif message.kind == b"E":
                 entry.refusal = parse_error_fields(message.body)
             elif message.kind == b"S" and len(entry.parameters) < _MOST_PARAMETERS:
@@ -163,17 +188,25 @@ class Session:
                 entry.ready = True
 
     async def _authenticate(
-        self, entry: Entry, body: bytes, credentials: Credentials, login: Login, keys: PasswordKeys
+        self,
+        entry: Entry,
+        body: bytes,
+        credentials: Credentials,
+        keys: PasswordKeys,
+        methods: frozenset[int],
+        older: bool,
     ) -> None:
+        """`methods` are those besides SCRAM that clients of the tunnel have; `older`: they may be used."""
         code = struct.unpack_from("!I", body)[0] if len(body) >= 4 else -1
-        older = {_CLEAR_TEXT, _MD5} if login is Login.CLIENT else set()
         if code == _SASL:
             entry.asked = _mechanisms(body[4:])
         elif code in _METHODS:
             entry.asked = (_METHODS[code],)
         if (code in _METHODS or code == _SASL) and not credentials.password:
             entry.lacking = True
-        elif code in older and not entry.used:
+        elif code in methods and not entry.used and not older:
+            entry.lacking = entry.withheld = True
+        elif code in methods and not entry.used:
             entry.used = _METHODS[code]
             user, password = credentials.user, credentials.password or ""
             answer = clear_text_answer(password) if code == _CLEAR_TEXT else md5_answer(user, password, body[4:8])
