@@ -18,6 +18,28 @@ from mtlskit.config.values import Endpoint
 from tests.support.fake_upstream import Papers, Script, ServerSide, fake_upstream
 
 
+class Curious:
+    """A script that asks for the password with this message, and keeps all that it is told."""
+
+    def __init__(self, asking: bytes) -> None:
+        self._asking = asking
+        self.greetings: list[bytes] = []
+        """The StartupMessages."""
+        self.answers: list[bytes] = []
+        """What came after the question: a message of type "p" holds a password, or what was made of it."""
+
+    async def __call__(self, server: ServerSide) -> None:
+        self.greetings.append(await server.open())
+        await server.send(self._asking)
+        kind = await server.read_exactly(1)
+        self.answers.append(kind + await server.read_packet())
+
+    @property
+    def passwords(self) -> list[bytes]:
+        """The messages of type "p"."""
+        return [answer for answer in self.answers if answer.startswith(b"p")]
+
+
 @contextmanager
 def posed_postgres(papers: Papers, script: Script) -> Iterator[Endpoint]:
     """Serve `script` to each connection until the block ends."""
