@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shlex
 import socket
 import ssl
 from base64 import b64encode
@@ -106,7 +107,7 @@ _NO_COMMON_GROUND = frozenset({"UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
 def dns_fault(host: str, exc: OSError) -> UpstreamError:
     """A name that does not resolve, or a resolver that does not answer."""
     reason = exc.strerror or str(exc)
-    look_up = f"`getent hosts {host}`"
+    look_up = f"`getent hosts {shlex.quote(host)}`"  # a cluster of Kafka's may have chosen the name
     hint = f"check the spelling and the resolver: {look_up}"
     if isinstance(exc, socket.gaierror) and exc.errno in _NO_ADDRESS:
         reason = f"the name exists and has no address ({reason})"

