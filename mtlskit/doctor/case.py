@@ -14,6 +14,7 @@ from mtlskit.config.values import Endpoint, IdentityConfig, ProxyConfig, TunnelC
 from mtlskit.doctor.finding import Finding
 
 if TYPE_CHECKING:
+    from mtlskit.doctor.tls.looking import Known
     from mtlskit.heroku.client import Heroku
     from mtlskit.net.identity import IdentitySnapshot, Trust
     from mtlskit.net.names import Address
@@ -51,6 +52,8 @@ class Means:
     """Opens both APIs; raises ConfigError where there is no token. None: Heroku is not to be asked."""
     write_test: str | None = None
     """A Kafka topic that a record may be written to."""
+    versions: Known = field(default_factory=dict)
+    """What earlier looks with these means have shown of the versions of TLS; see `look`."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Case:
     means: Means
     findings: tuple[Finding, ...] = ()
     """What is known before anything is looked at: layer CONFIGURATION."""
+    file_is_broken: bool = False
+    """Something else in the file is wrong, so that no proxy starts with it."""
 
     @property
     def kind(self) -> TunnelKind:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import warnings
 from collections.abc import Callable
 
 import pytest
 import trio
 
 from mtlskit.config.values import Endpoint, TunnelKind
-from mtlskit.doctor.tls.contexts import looking
+from mtlskit.doctor.tls.contexts import ANY_STRENGTH, looking
 from mtlskit.doctor.tls.handshake import Handshake, Target
-from mtlskit.doctor.tls.looking import UNCLEAR, Contexts, Look, look
+from mtlskit.doctor.tls.looking import OFFERED, REFUSED, UNCLEAR, Contexts, Known, Look, look
 from mtlskit.net.names import Address
 from tests.services.pki import Pki
 from tests.services.postgres import PostgresServer
@@ -25,9 +26,9 @@ def target(port: int, kind: TunnelKind = TunnelKind.TCP) -> Target:
     return Target(Endpoint("localhost", port), address, kind, server_name="localhost")
 
 
-def seen(target: Target, step: float = 30) -> Look:
+def seen(target: Target, step: float = 30, known: Known | None = None) -> Look:
     async def looked() -> Look:
-        return await look(target, Contexts(looking()), step=step)
+        return await look(target, Contexts(looking()), step=step, known=known)
 
     return trio.run(looked)
 
@@ -106,3 +107,75 @@ def test_a_postgres(postgres: PostgresServer) -> None:
     assert recorded.asks is True
     assert recorded.ca_names == ("CN=mtlskit tests client CA",)
     assert recorded.cipher == "TLS_AES_256_GCM_SHA384"
+
+
+class Counting:
+    """A server of TLS that counts who comes."""
+
+    def __init__(self, pki: Pki, oldest: ssl.TLSVersion, newest: ssl.TLSVersion) -> None:
+        self._pki = pki
+        self._came: list[None] = []
+        self.speak(oldest, newest)
+
+    def speak(self, oldest: ssl.TLSVersion, newest: ssl.TLSVersion) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(self._pki.server.cert, self._pki.server.key)
+        self._context.set_ciphers(ANY_STRENGTH)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._context.minimum_version = oldest
+            self._context.maximum_version = newest
+
+    def __call__(self, client: socket.socket) -> None:
+        self._came.append(None)  # in one step: they come side by side
+        echoing(self._context)(client)
+
+    def looks(self, count: int, known: Known, port: int) -> list[tuple[int, dict[str, str]]]:
+        """Of each: how many handshakes it took, and the versions."""
+        found = []
+        for _ in range(count):
+            before = len(self._came)
+            versions = seen(target(port), known=known).versions
+            found.append((len(self._came) - before, versions))
+        return found
+
+
+NEW = {"TLSv1": REFUSED, "TLSv1.1": REFUSED, "TLSv1.2": OFFERED, "TLSv1.3": OFFERED}
+
+
+def test_versions_that_are_known_are_not_tried_again(pki: Pki) -> None:
+    server = Counting(pki, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+    with listening(server) as port:
+        assert server.looks(3, {}, port) == [(5, NEW), (1, NEW), (1, NEW)]
+        assert [count for count, _ in server.looks(2, {}, port)] == [5, 1]
+
+
+def test_old_versions_are_looked_at_until_they_are_gone(pki: Pki) -> None:
+    server = Counting(pki, ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_3)
+    known: Known = {}
+    with listening(server) as port:
+        old = dict.fromkeys(NEW, OFFERED)
+        assert server.looks(2, known, port) == [(5, old), (5, old)]
+        server.speak(ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+        assert server.looks(2, known, port) == [(5, NEW), (1, NEW)]
+
+
+def test_a_server_that_speaks_otherwise_than_before_is_looked_at_anew(pki: Pki) -> None:
+    server = Counting(pki, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+    known: Known = {}
+    with listening(server) as port:
+        server.looks(1, known, port)
+        server.speak(ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2)
+        without = NEW | {"TLSv1.3": REFUSED}
+        assert server.looks(2, known, port) == [(5, without), (1, without)]
+        server.speak(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
+        assert server.looks(1, known, port)[0][1]["TLSv1.1"] == OFFERED
+
+
+def test_what_is_known_has_bounds(pki: Pki) -> None:
+    server = Counting(pki, ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_3)
+    known: Known = {target(place): {} for place in range(1, 65)}
+    with listening(server) as port:
+        server.looks(1, known, port)
+        assert len(known) == 64
+        assert target(port) in known

@@ -46,7 +46,7 @@ async def shake_hands(case: Case, endpoint: Endpoint, address: Address, identifi
         verifying,
         chain_only_context(trust) if trust is not None and tunnel.verify.mode is not VerifyMode.CA else None,
     )
-    seen = await look(target, contexts, step=case.means.step)
+    seen = await look(target, contexts, step=case.means.step, known=case.means.versions)
 
     def tell() -> tuple[tuple[Finding, ...], bool]:
         anchors = anchors_of(trust, identified.pair) if trust is not None and verifying is not None else None

@@ -14,7 +14,14 @@ from mtlskit.doctor.tls.contexts import VERSIONS, one_version
 from mtlskit.doctor.tls.handshake import Handshake, Target, shake
 from mtlskit.net.faults import OTHER_NAME
 
-__all__ = ["NOT_TRIED", "OFFERED", "OLD", "REFUSED", "UNCLEAR", "Contexts", "Look", "look"]
+__all__ = ["NOT_TRIED", "OFFERED", "OLD", "REFUSED", "UNCLEAR", "Contexts", "Known", "Look", "look"]
+
+Known = dict[Target, Mapping[str, Handshake]]
+"""What a look has shown of each version alone. Each version that a server refuses is an error in its log, and who
+watches would fill that with them."""
+
+_MOST_KNOWN: Final = 64
+"""Targets. A name may lead to other addresses at each look, for days."""
 
 OFFERED: Final = "offered"
 REFUSED: Final = "refused"
@@ -89,28 +96,59 @@ class Look:
         return _content(self.chain_only) if self.chain_only is not None else self.passes
 
 
-async def look(target: Target, contexts: Contexts, *, step: float) -> Look:
-    """All of it within `step` seconds. Never raises for what the server does."""
+async def look(target: Target, contexts: Contexts, *, step: float, known: Known | None = None) -> Look:
+    """All of it within `step` seconds. Never raises for what the server does.
+
+    With `known`, which is kept up to date, the versions are tried one by one only where that is not known, or is of
+    interest: the server offers old ones, or does not shake hands as it did.
+    """
     deadline = trio.current_time() + step
     found: dict[str, Handshake] = {}
+    alone = {} if known is None else known.get(target, {})
 
     async def one(name: str, context: ssl.SSLContext, record: bool = True) -> None:
         found[name] = await shake(target, context, deadline=deadline, record=record)
+
+    def each_alone(nursery: trio.Nursery) -> None:
+        for version in VERSIONS:
+            context = one_version(version, target.alpn)
+            if context is not None:
+                nursery.start_soon(one, version, context)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one, "recorded", contexts.recording)
         if contexts.verifying is not None:
             # Others may be using it at the same time, so nothing is put into it.
             nursery.start_soon(one, "verified", contexts.verifying, False)
-        for version in VERSIONS:
-            context = one_version(version, target.alpn)
-            if context is not None:
-                nursery.start_soon(one, version, context)
+        if not alone:
+            each_alone(nursery)
+    if alone and not _settled(found["recorded"], alone):
+        alone = {}
+        async with trio.open_nursery() as nursery:
+            each_alone(nursery)
     verified = found.get("verified")
     if verified is not None and contexts.chain_only is not None and _other_name(verified):
         await one("chain only", contexts.chain_only)
-    alone = {version: found[version] for version in VERSIONS if version in found}
+    alone = alone or {version: found[version] for version in VERSIONS if version in found}
+    if known is not None:
+        _remember(known, target, found["recorded"], alone)
     return Look(found["recorded"], alone, verified, found.get("chain only"))
+
+
+def _remember(known: Known, target: Target, recorded: Handshake, alone: Mapping[str, Handshake]) -> None:
+    known.pop(target, None)
+    if _settled(recorded, alone):
+        known[target] = alone
+    if len(known) > _MOST_KNOWN:
+        del known[next(iter(known))]
+
+
+def _settled(recorded: Handshake, alone: Mapping[str, Handshake]) -> bool:
+    """The versions are as they should be, and fit with what a tunnel gets."""
+    states = {version: _state(alone.get(version), version) for version in VERSIONS}
+    offered = [version for version, state in states.items() if state == OFFERED]
+    unsettled = UNCLEAR in states.values() or any(version in OLD for version in offered)
+    return recorded.answered and not unsettled and offered[-1:] == [recorded.version]
 
 
 def _state(handshake: Handshake | None, version: str) -> str:
