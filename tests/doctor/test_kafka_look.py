@@ -123,7 +123,7 @@ def test_more_topics_than_are_read(pki: Pki) -> None:
     findings = looked(pki, NO_GROUPS, own=own)
     assert {finding.verdict for finding in findings} == {Verdict.PASS, Verdict.SKIPPED}
     [finding] = named(findings, "kafka.topics")
-    assert finding.because == "the list of topics is above 16 MiB"
+    assert finding.because == "the list of topics is above 100,000 partitions or 16 MiB"
 
 
 def test_more_brokers_than_are_visited(pki: Pki) -> None:

@@ -14,23 +14,18 @@ import trio
 from mtlskit.config.values import Endpoint
 from mtlskit.doctor.case import Case, Identified
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.kafka.entrance import Entrance, enter
+from mtlskit.doctor.kafka.entrance import Entrance, enter, with_topics
 from mtlskit.doctor.kafka.listeners import plan_listeners
 from mtlskit.doctor.kafka.members import MOST_VISITED, Visited, told_id, visit_all
 from mtlskit.doctor.kafka.session import Door
+from mtlskit.doctor.kafka.topics import told_names, topic_findings
 from mtlskit.doctor.kafka.writing import write_and_read
-from mtlskit.errors import Code, UpstreamRefusedUs, UpstreamUnreachable
+from mtlskit.errors import Code, UpstreamUnreachable
 from mtlskit.telemetry.logs import printable
-from mtlskit.wire.kafka.cluster import Cluster, Topic, release_of
+from mtlskit.wire.kafka.cluster import Cluster, release_of
 from mtlskit.wire.kafka.tables import FETCH, METADATA, PRODUCE
 
 __all__ = ["look_inside_kafka"]
-
-_NAMES_SHOWN: Final = 3
-"""Of topics, in a sentence."""
-_NAMES_TOLD: Final = 50
-"""Of topics and groups, in the facts."""
-_LONGEST_NAME: Final = 249
 
 _LOGIN: Final = "the brokers want a login (SASL)"
 
@@ -42,8 +37,7 @@ async def look_inside_kafka(
     if identified.snapshot is None:
         return (skipped(Layer.KAFKA, "kafka.cluster", "identity"),)
     door = Door(case, identified.snapshot)
-    entrances = await _enter_all(door, endpoints)
-    first = next((entrance for entrance in entrances if entrance.cluster is not None), None)
+    entrances, first = await _find_topics(door, await _enter_all(door, endpoints), prefix)
     # They are tried in turn, and one that shakes hands is taken: what stands behind a sound one is seldom come to.
     late = entrances[entrances.index(first) :] if first is not None else ()
     findings = [_entrance_finding(entrance, harmful=entrance not in late) for entrance in entrances]
@@ -54,9 +48,11 @@ async def look_inside_kafka(
     visits, written = await _look_around(door, first, cluster, endpoints, prefix)
     findings += [each.finding for each in visits]
     if (rest := len(cluster.members) - len(visits)) > 0:
-        because = f"{MOST_VISITED} at most are gone to"
+        because = (
+            f"{MOST_VISITED} at most are gone to" if len(visits) == MOST_VISITED else "the others took all the time"
+        )
         findings.append(skipped(Layer.KAFKA, "kafka.broker", because, about=f"{rest} more brokers"))
-    findings += [*_topic_findings(first, cluster, prefix), _groups_finding(visits, prefix), *written]
+    findings += [*topic_findings(first.topics, prefix), _groups_finding(visits, prefix), *written]
     return tuple(findings)
 
 
@@ -72,6 +68,19 @@ async def _enter_all(door: Door, endpoints: Sequence[Endpoint]) -> tuple[Entranc
     return tuple(found[place] for place in range(len(endpoints)))
 
 
+async def _find_topics(
+    door: Door, entrances: Sequence[Entrance], prefix: str
+) -> tuple[list[Entrance], Entrance | None]:
+    """The entrances, and the first that knows its cluster and, if they can be read, the topics; one is enough."""
+    found = list(entrances)
+    for place, entrance in enumerate(found):
+        if entrance.cluster is not None:
+            found[place] = await with_topics(door, entrance, prefix)
+            if found[place].cluster is not None:
+                return found, found[place]
+    return found, None
+
+
 async def _look_around(
     door: Door, first: Entrance, cluster: Cluster, endpoints: Sequence[Endpoint], prefix: str
 ) -> tuple[tuple[Visited, ...], tuple[Finding, ...]]:
@@ -80,7 +89,7 @@ async def _look_around(
     written: list[Finding] = []
 
     async def visit() -> None:
-        visits.extend(await visit_all(door, cluster, endpoints))
+        visits.extend(await visit_all(door, cluster, endpoints, prefix))
 
     async def write() -> None:
         if door.case.means.write_test is not None:
@@ -166,74 +175,15 @@ def _cluster_findings(entrances: Sequence[Entrance], cluster: Cluster) -> list[F
     return [passed(Layer.KAFKA, check, f"{seen}; broker {cluster.controller} speaks for the controller", **facts)]
 
 
-def _topic_findings(entrance: Entrance, cluster: Cluster, prefix: str) -> list[Finding]:
-    if not entrance.whole:
-        return [skipped(Layer.KAFKA, "kafka.topics", "the list of topics is above 16 MiB")]
-    return [_visible(cluster, prefix), *_partitions(cluster)]
-
-
-def _visible(cluster: Cluster, prefix: str) -> Finding:
-    names = sorted(topic.name for topic in cluster.topics if not topic.internal and not topic.error)
-    begun = sum(name.startswith(prefix) for name in names) if prefix else None
-    facts: dict[str, Any] = {"count": len(names), "names": _told(names), "prefix": prefix or None, "with_prefix": begun}
-    if not names:
-        return passed(Layer.KAFKA, "kafka.topics", "no topic is visible to this identity yet", **facts)
-    with_prefix = f", {begun} of them with the prefix {printable(prefix)}" if prefix else ""
-    shown = ", ".join(_told(names)[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
-    return passed(
-        Layer.KAFKA,
-        "kafka.topics",
-        f"{len(names)} topic{'' if len(names) == 1 else 's'} visible to this identity{with_prefix}: {shown}",
-        **facts,
-    )
-
-
-def _partitions(cluster: Cluster) -> list[Finding]:
-    check = "kafka.partitions"
-    count = sum(topic.partitions for topic in cluster.topics)
-    if not count:
-        return []
-    leaderless = [topic for topic in cluster.topics if topic.leaderless]
-    facts: dict[str, Any] = {
-        "count": count,
-        "leaderless": sum(len(topic.leaderless) for topic in leaderless),
-        "under_replicated": sum(topic.under_replicated for topic in cluster.topics),
-    }
-    if leaderless:
-        error = UpstreamRefusedUs(
-            Code.KAFKA_NO_LEADER,
-            f"{facts['leaderless']} of {count} partitions have no leader: {_named_partitions(leaderless)}",
-            "bring back the brokers that hold their replicas: until then nobody can write to them or read them",
-        )
-        return [failed(Layer.KAFKA, check, error, **facts)]
-    behind = facts["under_replicated"]
-    more = f", {behind} of them with fewer replicas in sync than they should have" if behind else ""
-    return [passed(Layer.KAFKA, check, f"all {count} partitions have a leader{more}", **facts)]
-
-
-def _named_partitions(topics: Sequence[Topic]) -> str:
-    named = [
-        f"{printable(topic.name[:_LONGEST_NAME])}-{number}"
-        for topic in topics[:_NAMES_SHOWN]
-        for number in topic.leaderless[:_NAMES_SHOWN]
-    ]
-    rest = sum(len(topic.leaderless) for topic in topics) - len(named)
-    return ", ".join(named) + (f", and {rest} more" if rest else "")
-
-
 def _groups_finding(visits: Sequence[Visited], prefix: str) -> Finding:
     check = "kafka.groups"
-    asked = [each for each in visits if each.groups is not None and not each.groups_error]
+    asked = [each.groups for each in visits if each.groups is not None and not each.groups.error]
     if not asked:
-        refused = any(each.groups_error for each in visits)
-        return skipped(Layer.KAFKA, check, "no right to list them" if refused else "no broker has named any")
-    names = sorted({name for each in asked for name in each.groups or ()})
-    begun = sum(name.startswith(prefix) for name in names) if prefix else None
-    count = len(names)
+        refused = any(each.groups is not None for each in visits)
+        return skipped(Layer.KAFKA, check, "no right to list groups" if refused else "no broker has listed its groups")
+    names = sorted({name for each in asked for name in each.names})
+    begun = sum(each.begun for each in asked) if prefix else None
+    count = sum(each.count for each in asked)  # a group has one coordinator
     seen = f"{count} group{'' if count == 1 else 's'} visible to this identity" if count else "no group is visible yet"
     of = "" if len(asked) == len(visits) else f" (of {len(asked)} of {len(visits)} brokers)"
-    return passed(Layer.KAFKA, check, seen + of, count=count, names=_told(names), with_prefix=begun)
-
-
-def _told(names: Sequence[str]) -> list[str]:
-    return [printable(name[:_LONGEST_NAME]) for name in names[:_NAMES_TOLD]]
+    return passed(Layer.KAFKA, check, seen + of, count=count, names=told_names(names), with_prefix=begun)

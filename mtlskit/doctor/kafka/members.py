@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,14 @@ from mtlskit.config.reach import is_this_machine_only
 from mtlskit.config.values import Endpoint, TcpAddress, VerifyMode
 from mtlskit.doctor.case import Case
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, warned
-from mtlskit.doctor.kafka.session import Door
+from mtlskit.doctor.kafka.session import AT_ONCE, Door, Talk, read_aside
 from mtlskit.errors import Code, UpstreamError, UpstreamUnreachable
 from mtlskit.net.faults import no_answer
 from mtlskit.telemetry.logs import printable
 from mtlskit.wire.kafka.cluster import (
     WHOLE_METADATA,
     Cluster,
+    Groups,
     Member,
     cluster_of,
     cluster_request,
@@ -35,10 +37,15 @@ from mtlskit.wire.kafka.tables import LIST_GROUPS, METADATA
 __all__ = ["MOST_VISITED", "Visited", "address_of", "again", "told_host", "told_id", "visit_all"]
 
 MOST_VISITED: Final = 100
-"""Brokers that are gone to. Each takes a connection, all at once."""
+"""Brokers that are gone to."""
+
+_BEGUN_WITHIN: Final = 1.25
+"""Of `Means.step`: no visit begins later, so that what all have found is there before the examination's deadline."""
 
 _CHECK: Final = "kafka.broker"
 _LONGEST_HOST: Final = 253
+_HOST: Final = re.compile(rf"[A-Za-z0-9_:][A-Za-z0-9._:%-]{{0,{_LONGEST_HOST - 1}}}")
+"""Names and addresses, and nothing that a shell would read in another way."""
 _LONGEST_ID: Final = 64
 _HIGHEST_PORT: Final = 65_535
 _ADVERTISED: Final = "set advertised.listeners at the broker to the address at which this host reaches it"
@@ -50,39 +57,47 @@ class Visited:
 
     member: Member
     finding: Finding
-    groups: tuple[str, ...] | None = None
-    groups_error: int = 0
+    groups: Groups | None = None
 
 
-async def visit_all(door: Door, cluster: Cluster, entrances: Sequence[Endpoint]) -> tuple[Visited, ...]:
-    """All brokers side by side, in the order of their node ids. `entrances` are how we came to the cluster."""
+async def visit_all(
+    door: Door, cluster: Cluster, entrances: Sequence[Endpoint], prefix: str = ""
+) -> tuple[Visited, ...]:
+    """The brokers, `AT_ONCE` of them at a time, in the order of their node ids; as far as time goes.
+
+    `entrances` are how we came to the cluster, `prefix` is what names of groups should begin with.
+    """
     members = sorted(cluster.members, key=lambda member: member.node_id)[:MOST_VISITED]
     shared = {
         address: count for address, count in Counter((each.host, each.port) for each in members).items() if count > 1
     }
     found: dict[int, Visited] = {}
+    left = iter(enumerate(members))
+    latest = trio.current_time() + _BEGUN_WITHIN * door.step
 
-    async def one(place: int, member: Member) -> None:
-        visit = _Visit(door, member, cluster.cluster_id, entrances, shared.get((member.host, member.port), 1))
-        found[place] = await visit.go()
+    async def some() -> None:
+        for place, member in left:
+            sharing = shared.get((member.host, member.port), 1)
+            found[place] = await _Visit(door, member, cluster.cluster_id, entrances, sharing, prefix).go()
+            if trio.current_time() > latest:
+                return
 
     async with trio.open_nursery() as nursery:
-        for place, member in enumerate(members):
-            nursery.start_soon(one, place, member)
-    return tuple(found[place] for place in range(len(members)))
+        for _ in range(AT_ONCE):
+            nursery.start_soon(some)
+    return tuple(found[place] for place in sorted(found))
 
 
 def address_of(member: Member) -> Endpoint | None:
     """Where it can be dialled; None: that is no address."""
-    host = member.host
-    named = 0 < len(host) <= _LONGEST_HOST and host.isascii() and host.isprintable() and " " not in host
-    return Endpoint(host, member.port) if named and 0 < member.port <= _HIGHEST_PORT else None
+    named = _HOST.fullmatch(member.host) is not None
+    return Endpoint(member.host, member.port) if named and 0 < member.port <= _HIGHEST_PORT else None
 
 
 def told_host(member: Member) -> str:
     """Its address for a sentence, as far as a stranger's words go into one."""
     host = member.host[:_LONGEST_HOST]
-    return f"{host}:{member.port}" if host.isprintable() and host.isascii() else f"{host!a}:{member.port}"
+    return f"{host}:{member.port}" if not host or _HOST.fullmatch(host) else f"{host!a}:{member.port}"
 
 
 def told_id(cluster_id: str) -> str:
@@ -94,18 +109,24 @@ class _Visit:
     """To one broker."""
 
     def __init__(
-        self, door: Door, member: Member, cluster_id: str, entrances: Sequence[Endpoint], sharing: int
+        self,
+        door: Door,
+        member: Member,
+        cluster_id: str,
+        entrances: Sequence[Endpoint],
+        sharing: int,
+        prefix: str = "",
     ) -> None:
         self._door = door
         self._member = member
         self._cluster_id = cluster_id
         self._entrances = entrances
         self._sharing = sharing
-        self._groups: tuple[str, ...] | None = None
-        self._groups_error = 0
+        self._prefix = prefix
+        self._groups: Groups | None = None
 
     async def go(self) -> Visited:
-        return Visited(self._member, await self._look(), self._groups, self._groups_error)
+        return Visited(self._member, await self._look(), self._groups)
 
     async def _look(self) -> Finding:
         endpoint = address_of(self._member)
@@ -142,9 +163,9 @@ class _Visit:
                 cluster_id = self._cluster_id
                 if versions.get(METADATA, (0, -1))[1] >= WHOLE_METADATA:
                     answer = await talk.ask("Metadata", lambda id_: cluster_request(id_, topics=False))
-                    cluster_id = cluster_of(answer).cluster_id
+                    cluster_id = (await read_aside(cluster_of, answer)).cluster_id
                 if LIST_GROUPS in versions:
-                    self._groups_error, self._groups = groups_of(await talk.ask("ListGroups", groups_request))
+                    self._groups = await self._ask_for_groups(talk)
                 return self._facts(
                     endpoint,
                     reached=True,
@@ -153,6 +174,17 @@ class _Visit:
                     cluster=told_id(cluster_id),
                 )
         raise no_answer(str(endpoint), "what it was asked", self._door.step)
+
+    async def _ask_for_groups(self, talk: Talk) -> Groups | None:
+        """None: there are more than are read, which is no fault of the broker's. Raises UpstreamError."""
+        try:
+            return await read_aside(
+                lambda answer: groups_of(answer, self._prefix), await talk.ask("ListGroups", groups_request)
+            )
+        except UpstreamError as exc:
+            if exc.code is Code.KAFKA_RESPONSE_TOO_LARGE:
+                return None
+            raise
 
     def _failed(self, endpoint: Endpoint, exc: UpstreamError) -> Finding:
         if exc.code is Code.DNS_FAILED:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 import trio
 
@@ -19,13 +19,19 @@ from mtlskit.errors import Code, UpstreamError
 from mtlskit.net.dial import Dialler, Upstream
 from mtlskit.net.faults import closed_early, no_answer, tcp_fault, tls_fault
 from mtlskit.net.identity import IdentitySnapshot
+from mtlskit.net.names import Names
 from mtlskit.wire.kafka.asking import MAX_ANSWER, AnswerReader, api_versions_of, api_versions_request
 from mtlskit.wire.kafka.cluster import mechanisms_of, mechanisms_request
 
-__all__ = ["Door", "Talk", "Versions"]
+__all__ = ["AT_ONCE", "Door", "Talk", "Versions", "read_aside"]
+
+_T = TypeVar("_T")
 
 Versions = Mapping[int, tuple[int, int]]
 """The oldest and the newest version of each api key that a broker takes."""
+
+AT_ONCE: Final = 10
+"""Brokers that are gone to, and names that are looked up, at the same time: a cluster chooses them."""
 
 _HUNG_UP: Final = frozenset({Code.UPSTREAM_CLOSED, Code.TCP_RESET})
 
@@ -71,6 +77,10 @@ class Door:
 
     case: Case
     snapshot: IdentitySnapshot
+    look_ups: trio.CapacityLimiter = field(
+        default_factory=lambda: trio.CapacityLimiter(AT_ONCE), repr=False, compare=False
+    )
+    """Threads for names. Those that lead nowhere keep theirs for a while, and nobody else is to wait for that."""
 
     @property
     def step(self) -> float:
@@ -81,8 +91,9 @@ class Door:
     async def open(self, endpoint: Endpoint) -> AsyncIterator[Talk]:
         """A connection behind its handshake. Raises UpstreamError."""
         tunnel = self.case.tunnel
+        names = Names(self.look_ups)
         dialler = Dialler(
-            TunnelKind.KAFKA, (endpoint,), tunnel.negotiation, tunnel.pins, self.step, source=tunnel.source
+            TunnelKind.KAFKA, (endpoint,), tunnel.negotiation, tunnel.pins, self.step, names, tunnel.source
         )
         upstream = await dialler.dial(self.snapshot)
         try:
@@ -99,6 +110,14 @@ class Door:
                 return mechanisms_of(await talk.ask("SaslHandshake", mechanisms_request))
         except UpstreamError:
             return ()
+
+
+async def read_aside(read: Callable[[bytes], _T], answer: bytes) -> _T:
+    """What `read` makes of an answer whose length a stranger chose, in a thread: time goes on, and we can be stopped.
+
+    Raises what `read` raises.
+    """
+    return await trio.to_thread.run_sync(read, answer, abandon_on_cancel=True)
 
 
 def _article(name: str) -> str:

@@ -3,23 +3,32 @@
 Versions are the oldest that say what is wanted, in the old layout: Metadata 2 (Kafka 0.10.1) is the first with the
 cluster's id; Metadata 4 (0.11) the first that can be asked for a topic by name without making it; ListGroups 0 and
 SaslHandshake 1 (1.0). Kafka 4.x still takes all of them (KIP-896). Requests are sent as `asking` says.
+
+Whoever answers decides how much there is to read: what is above the bounds below is refused by its count, unread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Final
 
+from mtlskit.errors import Code, UpstreamProtocolError
 from mtlskit.wire.kafka.asking import behind_header, request
 from mtlskit.wire.kafka.primitives import Buffer, Reader, array_length, string
 from mtlskit.wire.kafka.tables import LIST_GROUPS, METADATA, SASL_HANDSHAKE
 
 __all__ = [
+    "LONGEST_NAME",
     "MAX_CLUSTER",
+    "MOST_MEMBERS",
+    "MOST_NAMES",
+    "MOST_PARTITIONS",
     "NAMED_METADATA",
     "WHOLE_METADATA",
     "Cluster",
+    "Groups",
     "Member",
     "Topic",
     "cluster_of",
@@ -33,7 +42,18 @@ __all__ = [
 ]
 
 MAX_CLUSTER: Final = 16 * 1024 * 1024
-"""Bytes of an answer that names all topics: 300,000 partitions with three replicas each."""
+"""Bytes of an answer that names all topics."""
+MOST_MEMBERS: Final = 10_000
+"""Brokers of a cluster."""
+MOST_PARTITIONS: Final = 100_000
+"""Topics and partitions of a cluster, in all: some 5 MiB with three replicas of each."""
+_MOST_GROUPS: Final = 100_000
+"""Groups that one broker coordinates."""
+_MOST_MECHANISMS: Final = 1000
+MOST_NAMES: Final = 50
+"""Names of groups that are kept of an answer."""
+LONGEST_NAME: Final = 249
+"""Characters that are kept of a name: what a topic's may have. A group's has no bound."""
 
 WHOLE_METADATA: Final = 2
 """The version in which all topics, or none, are asked for."""
@@ -98,6 +118,18 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True)
+class Groups:
+    """What a ListGroups response says: names are counted, and few are kept."""
+
+    error: int
+    count: int
+    begun: int
+    """How many names begin as was asked."""
+    names: tuple[str, ...]
+    """The first in alphabetical order, each as far as `LONGEST_NAME`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """What a Metadata response says."""
 
@@ -124,23 +156,41 @@ def topic_request(correlation_id: int, topic: str) -> bytes:
 def cluster_of(answer: Buffer, version: int = WHOLE_METADATA) -> Cluster:
     """Reads the answer to `cluster_request`, or with `NAMED_METADATA` that to `topic_request`.
 
-    Raises UpstreamProtocolError for what cannot be read.
+    Raises UpstreamProtocolError for what cannot be read, or is above the bounds. Takes half a second at most.
     """
     reader = behind_header(answer, METADATA, version)
     if version >= _THROTTLED:
         reader.int32()
     members: list[Member] = []
-    for _ in range(reader.count()):
+    for _ in range(_count(reader, MOST_MEMBERS, "brokers")):
         members.append(Member(reader.int32(), reader.text(), reader.int32()))
         reader.skip_string()  # the rack
     cluster_id, controller = reader.text(), reader.int32()
-    topics = tuple(_topic(reader) for _ in range(reader.count()))
-    return Cluster(tuple(members), cluster_id, controller, topics)
+    count = _count(reader, MOST_PARTITIONS, "topics")
+    room = MOST_PARTITIONS - count
+    topics: list[Topic] = []
+    for _ in range(count):
+        topics.append(_topic(reader, room))
+        room -= topics[-1].partitions
+    return Cluster(tuple(members), cluster_id, controller, tuple(topics))
 
 
-def _topic(reader: Reader) -> Topic:
+def _count(reader: Reader, most: int, what: str) -> int:
+    """What leads an array of which no more than `most` elements are read."""
+    count = reader.count()
+    if count > most:
+        raise UpstreamProtocolError(
+            Code.KAFKA_RESPONSE_TOO_LARGE,
+            f"the broker's {reader.place.name} response names more {what} than are read ({count}, and {most} at most)",
+            "look at the cluster with Kafka's own tools (kafka-topics.sh, kafka-consumer-groups.sh)",
+        )
+    return count
+
+
+def _topic(reader: Reader, room: int) -> Topic:
+    """`room` is how many partitions are still read."""
     error, name, internal = reader.int16(), reader.text(), reader.boolean()
-    count, under_replicated = reader.count(), 0
+    count, under_replicated = _count(reader, room, "partitions"), 0
     leaderless: list[int] = []
     led: tuple[tuple[int, int], ...] = ()
     for _ in range(count):
@@ -166,15 +216,24 @@ def groups_request(correlation_id: int) -> bytes:
     return request(LIST_GROUPS, _LIST_GROUPS_VERSION, correlation_id)
 
 
-def groups_of(answer: Buffer) -> tuple[int, tuple[str, ...]]:
-    """An error code and the names of groups. Raises UpstreamProtocolError for what cannot be read."""
+def groups_of(answer: Buffer, prefix: str = "") -> Groups:
+    """The groups, and how many of them begin with `prefix`.
+
+    Raises UpstreamProtocolError for what cannot be read, or is above the bounds.
+    """
     reader = behind_header(answer, LIST_GROUPS, _LIST_GROUPS_VERSION)
-    error = reader.int16()
-    names: list[str] = []
-    for _ in range(reader.count()):
-        names.append(reader.text())
-        reader.skip_string()  # the type of its protocol
-    return error, tuple(names)
+    error, count, begun = reader.int16(), _count(reader, _MOST_GROUPS, "groups"), 0
+
+    def names() -> Iterator[str]:
+        nonlocal begun
+        for _ in range(count):
+            name = reader.text()
+            reader.skip_string()  # the type of its protocol
+            begun += name.startswith(prefix)
+            yield name[:LONGEST_NAME]
+
+    first = tuple(nsmallest(MOST_NAMES, names()))
+    return Groups(error, count, begun, first)
 
 
 def mechanisms_request(correlation_id: int, mechanism: str = "PLAIN") -> bytes:
@@ -189,7 +248,7 @@ def mechanisms_of(answer: Buffer) -> tuple[str, ...]:
     """
     reader = behind_header(answer, SASL_HANDSHAKE, _SASL_HANDSHAKE_VERSION)
     reader.int16()  # error 33 where the mechanism that we named is not among them
-    return tuple(reader.text() for _ in range(reader.count()))
+    return tuple(reader.text() for _ in range(_count(reader, _MOST_MECHANISMS, "mechanisms")))
 
 
 def release_of(versions: Mapping[int, tuple[int, int]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,8 +12,12 @@ from hypothesis import strategies as st
 from kio.index import load_request_schema
 from kio.schema.index import api_key_map, schema_name_map
 
-from mtlskit.errors import UpstreamProtocolError
+from mtlskit.errors import Code, UpstreamProtocolError
 from mtlskit.wire.kafka.cluster import (
+    LONGEST_NAME,
+    MOST_MEMBERS,
+    MOST_NAMES,
+    MOST_PARTITIONS,
     NAMED_METADATA,
     WHOLE_METADATA,
     Member,
@@ -78,8 +83,9 @@ def test_a_cluster_reads_as_it_was_written(seed: int, version: int) -> None:
 @given(seed=SEEDS)
 def test_groups_and_mechanisms_read_as_they_were_written(seed: int) -> None:
     groups = shapes.random_shape(shapes.of(16, 0), shapes.rng_of(seed))
-    error, names = groups_of(shapes.body(groups))
-    assert (error, names) == (groups.error_code, tuple(group.group_id for group in groups.groups))
+    found, names = groups_of(shapes.body(groups)), [group.group_id for group in groups.groups]
+    assert (found.error, found.count, found.begun) == (groups.error_code, len(names), len(names))
+    assert found.names == tuple(sorted(name[:LONGEST_NAME] for name in names)[:MOST_NAMES])
     mechanisms = shapes.random_shape(shapes.of(17, 1), shapes.rng_of(seed))
     assert mechanisms_of(shapes.body(mechanisms)) == tuple(mechanisms.mechanisms)
 
@@ -98,6 +104,59 @@ def test_a_topic_that_promises_more_than_is_there() -> None:
     lie = struct.pack("!iihii", 7, 0, -1, -1, 1) + b"\0\0\0\1t\0" + struct.pack("!ihiii", 1, 0, 0, 1, 2**30)
     with pytest.raises(UpstreamProtocolError):
         cluster_of(lie)
+
+
+def of_cluster(members: bytes, topics: bytes = bytes(4)) -> bytes:
+    return bytes(4) + members + struct.pack("!hi", -1, 1) + topics
+
+
+def array(count: int, element: bytes) -> bytes:
+    return struct.pack("!i", count) + element * count
+
+
+EMPTY_TOPIC = struct.pack("!hh?i", 0, 0, False, 0)
+PARTITION = struct.pack("!hiiii", 0, 0, 1, 0, 0)
+FULL_TOPIC = EMPTY_TOPIC[:-4] + array(MOST_PARTITIONS // 2, PARTITION)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        of_cluster(array(MOST_MEMBERS + 1, struct.pack("!ihih", 1, 0, 9092, -1))),
+        of_cluster(bytes(4), array(MOST_PARTITIONS + 1, EMPTY_TOPIC)),
+        of_cluster(bytes(4), array(2, FULL_TOPIC)),
+    ],
+    ids=["brokers", "topics", "partitions"],
+)
+def test_a_cluster_larger_than_is_read(answer: bytes) -> None:
+    with pytest.raises(UpstreamProtocolError) as caught:
+        cluster_of(answer)
+    assert caught.value.code is Code.KAFKA_RESPONSE_TOO_LARGE
+    assert "response names more" in caught.value.sentence
+
+
+def test_a_cluster_as_large_as_is_read() -> None:
+    found = cluster_of(of_cluster(bytes(4), array(1, FULL_TOPIC)))
+    assert [topic.partitions for topic in found.topics] == [MOST_PARTITIONS // 2]
+    assert len(cluster_of(of_cluster(bytes(4), array(MOST_PARTITIONS, EMPTY_TOPIC))).topics) == MOST_PARTITIONS
+
+
+def test_groups_are_counted_and_few_are_kept() -> None:
+    names = [f"{'ours' if number % 2 else 'theirs'}-{number:03}" for number in range(200)]
+    groups = b"".join(struct.pack("!h", len(name)) + name.encode() + b"\xff\xff" for name in names)
+    found = groups_of(struct.pack("!ihi", 1, 0, len(names)) + groups, "ours-")
+    assert (found.count, found.begun) == (200, 100)
+    assert found.names == tuple(sorted(names)[:MOST_NAMES])
+    long = "x" * 30_000
+    [kept] = groups_of(struct.pack("!ihih", 1, 0, 1, len(long)) + long.encode() + b"\xff\xff").names
+    assert kept == long[:LONGEST_NAME]
+
+
+@pytest.mark.parametrize("read", [groups_of, mechanisms_of])
+def test_lists_longer_than_are_read(read: Callable[[bytes], object]) -> None:
+    with pytest.raises(UpstreamProtocolError) as caught:
+        read(struct.pack("!ihi", 1, 0, 100_001) + bytes(500_000))
+    assert caught.value.code is Code.KAFKA_RESPONSE_TOO_LARGE
 
 
 @pytest.mark.parametrize(
