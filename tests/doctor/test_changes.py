@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mtlskit.doctor.diagnosis import Diagnosis, Report
 from mtlskit.doctor.finding import Finding, Layer, Verdict, failed, skipped, warned
+from mtlskit.doctor.report import changes
 from mtlskit.doctor.report.changes import Change, Memory
 from mtlskit.errors import Code, ConfigError, UpstreamError
 from tests.support.reports import behind, diagnosis, no_tcp, report, tcp
@@ -98,3 +101,22 @@ def test_a_file_that_is_mended() -> None:
     assert told(memory.changes(broken)) == [("configuration.read", None, "fail")]
     found = memory.changes(one(no_tcp()))
     assert told(found) == [("tcp.connect", "fail", "fail"), ("configuration.read", "fail", None)]
+
+
+def test_a_cluster_that_names_other_brokers_in_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is out of sight is remembered, the oldest is forgotten, and another tunnel loses nothing by it."""
+    monkeypatch.setattr(changes, "_MOST_UNSEEN", 3)
+
+    def brokers(*numbers: int) -> Diagnosis:
+        error = UpstreamError(Code.KAFKA_BROKER_UNREACHABLE, "away", "look")
+        found = [failed(Layer.KAFKA, "kafka.broker", error, about=f"broker {number}") for number in numbers]
+        return diagnosis("events", *found, skipped(Layer.KAFKA, "kafka.cluster", "something"))
+
+    away = no_tcp(), skipped(Layer.TLS, "tls.skipped", "tcp.connect", about="db")
+    memory = Memory(report(brokers(), diagnosis("reporting", tcp(), names())))
+    for number in range(0, 100, 2):
+        memory.changes(report(brokers(number, number + 1), diagnosis("reporting", *away)))
+    again = memory.changes(report(brokers(0, 97), diagnosis("reporting", tcp(), names())))
+    known = {each.about: each.before for each in again if each.tunnel == "events"}
+    assert known == {"broker 0": None, "broker 97": Verdict.FAIL}
+    assert [each.before for each in again if each.check == "tls.names"] == [Verdict.FAIL]

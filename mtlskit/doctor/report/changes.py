@@ -7,6 +7,7 @@ looked at any more: what was known of them is remembered meanwhile, and compared
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,9 @@ __all__ = ["Change", "Memory"]
 _Key = tuple[str, str, str]
 
 _TROUBLE: Final = (Verdict.FAIL, Verdict.WARN)
+_MOST_UNSEEN: Final = 300
+"""Checks of one tunnel that are remembered while they are out of sight. A cluster names its brokers as it likes, and
+may name others in each round."""
 _SEVERITY: Final = {Verdict.FAIL: 0, Verdict.WARN: 1, Verdict.PASS: 2, Verdict.SKIPPED: 3}
 
 
@@ -56,9 +60,18 @@ class Memory:
             if self._is_news(key, finding)
         ]
         found += self._gone(report.at, diagnoses, seen)
-        self._unseen = self._known.keys() - seen.keys()
-        self._known |= seen
+        unseen = self._last_unseen(seen)
+        self._unseen = set(unseen)
+        self._known = unseen | seen
         return tuple(sorted(found, key=_rank))
+
+    def _last_unseen(self, seen: Mapping[_Key, Finding]) -> dict[_Key, Finding]:
+        """What is known beside `seen`, oldest first: of each tunnel what was seen last, up to `_MOST_UNSEEN`."""
+        unseen = {key: finding for key, finding in self._known.items() if key not in seen}
+        for tunnel, count in Counter(key[0] for key in unseen).items():
+            for key in [key for key in unseen if key[0] == tunnel][: max(count - _MOST_UNSEEN, 0)]:
+                del unseen[key]
+        return unseen
 
     def _is_news(self, key: _Key, finding: Finding) -> bool:
         before = self._known.get(key)
