@@ -125,14 +125,23 @@ def _as_far_as_possible(path: Path, names: Sequence[str], means: Means, error: C
     for name, config in parts.tunnels.items():
         if not names or name in names:
             (tunnel,) = (each for each in config.tunnels if each.name == name)
-            cases.append(_of_file(config, tunnel, means))
+            cases.append(_of_file(config, tunnel, means, file_is_broken=True))
     left_out = [name for name in parts.broken if not names or name in names]
     return Gathered(tuple(cases), (_misconfigured(path, parts.problems or (error,), left_out),), path)
 
 
-def _of_file(config: ProxyConfig, tunnel: TunnelConfig, means: Means) -> Case:
+def _of_file(config: ProxyConfig, tunnel: TunnelConfig, means: Means, *, file_is_broken: bool = False) -> Case:
     findings = (_described(tunnel, str(config.source), f", {tunnel.listen}"),)
-    return Case(tunnel.name, tunnel, tunnel.identity, config, of_file=True, means=means, findings=findings)
+    return Case(
+        tunnel.name,
+        tunnel,
+        tunnel.identity,
+        config,
+        of_file=True,
+        means=means,
+        findings=findings,
+        file_is_broken=file_is_broken,
+    )
 
 
 def _described(tunnel: TunnelConfig, source: str, listen: str) -> Finding:

@@ -25,7 +25,8 @@ from mtlskit.doctor.checks.local import look_at_local_side
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.gather import from_file
 from mtlskit.doctor.local.knocking import is_http, knock, where
-from mtlskit.doctor.local.proxies import Served
+from mtlskit.doctor.local.outdated import about_file, differences
+from mtlskit.doctor.local.proxies import Found, Served
 from mtlskit.doctor.local.proxy import about_proxy, is_stopped
 from mtlskit.errors import Code
 from mtlskit.pki.authority import Authority
@@ -69,7 +70,7 @@ def pair() -> CheckedPair:
 def case_of(
     folder: Path,
     *,
-    listen: str = "127.0.0.1:1",
+    listen: str = "127.0.0.1:0",
     kind: str = "postgres",
     step: float = 5,
     environ: Mapping[str, str] = MappingProxyType({}),
@@ -89,6 +90,11 @@ async def look(case: Case, identified: Identified | None = None) -> dict[str, Fi
 
 def served_at(address: tuple[str, int], **changes: Any) -> dict[str, Any]:
     return tunnel_facts(addresses=[{"host": address[0], "port": address[1]}], **changes)
+
+
+def loaded(case: Case, fingerprint: str, **more: str) -> dict[str, str]:
+    """An identity of the files that the case names."""
+    return {"cert": str(case.tunnel.identity.cert), "fingerprint_sha256": fingerprint, **more}
 
 
 @contextmanager
@@ -124,12 +130,12 @@ async def test_all_is_well(tmp_path: Path, control: Path, pair: CheckedPair) -> 
 async def test_what_differs_is_warned_of(tmp_path: Path, control: Path, pair: CheckedPair) -> None:
     case = case_of(tmp_path)
     with a_door(authentication_ok()) as address:
-        tunnel = served_at(address, identity={"fingerprint_sha256": "00" * 32})
-        status = status_facts(17, tunnel, config=str(case.config.source), version="0.0.9", config_changed=True)
+        tunnel = served_at(address, identity=loaded(case, "00" * 32))
+        status = status_facts(17, tunnel, config=str(case.config.source), version="0.0.9")
         with fake_proxy(control, 17, {"status": status}):
             found = await look(case, Identified(pair=pair))
     warned = {each.code for each in found.values() if each.verdict is Verdict.WARN}
-    assert warned == {Code.LOCAL_OTHER_VERSION, Code.LOCAL_OLD_CONFIG, Code.LOCAL_OLD_IDENTITY}
+    assert warned == {Code.LOCAL_OTHER_VERSION, Code.LOCAL_OLD_IDENTITY}
     assert found["local.identity"].commands == (f"mtlskit reload --config {case.config.source}",)
 
 
@@ -137,7 +143,7 @@ async def test_an_old_identity_that_has_ended_stops_clients(tmp_path: Path, cont
     case = case_of(tmp_path)
     ended = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="seconds")
     with a_door(authentication_ok()) as address:
-        tunnel = served_at(address, identity={"fingerprint_sha256": "00" * 32, "not_after": ended})
+        tunnel = served_at(address, identity=loaded(case, "00" * 32, not_after=ended))
         status = status_facts(17, tunnel, config=str(case.config.source), version=__version__)
         with fake_proxy(control, 17, {"status": status}):
             found = await look(case, Identified(pair=pair))
@@ -152,7 +158,8 @@ async def test_a_failed_tunnel_repeats_its_reason(tmp_path: Path, control: Path)
         found = await look(case)
     failed = found["local.tunnel"]
     assert (failed.code, failed.hint) == (Code.LOCAL_TUNNEL_FAILED, "put it there")
-    assert "client.crt: there is no such file [MTLS-ID-001]" in failed.seen
+    assert failed.seen.endswith("client.crt: there is no such file")
+    assert failed.facts["code_of_tunnel"] == "MTLS-ID-001"
     assert found["local.client"].because == "local.tunnel"
 
 
@@ -197,7 +204,7 @@ def test_brokers_without_a_listener(tmp_path: Path) -> None:
         {"id": 2, "addresses": [], "upstream": None, "error": refused},
     ]
     tunnel = tunnel_facts(kind="kafka", brokers=brokers)
-    findings = list(about_proxy(case, Identified(), Served(17, Path(), status_facts(17, tunnel), tunnel)))
+    findings = list(about_proxy(case, Identified(), Served(17, Path(), status_facts(17, tunnel), tunnel), None, ()))
     told = [each for each in findings if each.check == "local.brokers"]
     assert [(each.code, each.verdict) for each in told] == [
         (Code.KAFKA_NO_LISTENER, Verdict.FAIL),
@@ -222,7 +229,9 @@ def test_a_status_of_another_version_breaks_nothing(
     case = case_of(tmp_path_factory.getbasetemp(), kind="kafka")
     served = Served(17, Path(), status, tunnel_facts() | tunnel)
     assert isinstance(served.addresses, tuple)
-    for finding in about_proxy(case, Identified(pair=pair), served):
+    differing = differences(case, Identified(pair=pair), served)
+    of_file = about_file(case, Found(Path()), served, differing, ())
+    for finding in about_proxy(case, Identified(pair=pair), served, of_file, differing):
         assert finding.seen.isprintable()
 
 
@@ -384,7 +393,10 @@ async def test_a_kafka_door_for_other_users(tmp_path: Path, control: Path) -> No
         status = status_facts(17, served_at(address, kind="kafka"), config=str(case.config.source))
         with fake_proxy(control, 17, {"status": status}):
             found = await look(case)
-    assert found["local.client"].code is Code.LOCAL_DOOR_CLOSED
+    assert (found["local.client"].code, found["local.client"].verdict) == (Code.LOCAL_DOOR_CLOSED, Verdict.WARN)
+    assert "admits 54321 only" in found["local.client"].seen
+    command = f"sudo -u '#54321' mtlskit doctor --config {case.config.source} reporting"
+    assert found["local.client"].commands == (command,)
 
 
 @pytest.mark.parametrize(("behave", "stays"), [(says_nothing, True), (says(b"220 hello"), True), (_leaves, False)])

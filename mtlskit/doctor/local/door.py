@@ -9,7 +9,7 @@ import socket
 import stat
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from mtlskit.config.values import ListenAddress, UnixAddress
 from mtlskit.control.client import Running, status_of
 from mtlskit.doctor.case import Case
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.local.commands import restart_commands, start_command
+from mtlskit.doctor.local.commands import doctor_command_as, mended_first, restart_commands, start_commands
 from mtlskit.doctor.local.knocking import Outcome, is_http, knock, reachable, where
 from mtlskit.doctor.local.proxies import Found, Served, tunnels_of
 from mtlskit.doctor.local.proxy import is_stopped
@@ -30,7 +30,7 @@ from mtlskit.net.socktables import listening_program
 from mtlskit.pki.certificates import bounded_text
 from mtlskit.telemetry.logs import printable
 
-__all__ = ["at_the_door", "unusable_folder", "without_proxy"]
+__all__ = ["at_the_door", "unusable_folder", "who_is_there", "without_proxy"]
 
 _UCRED: Final = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _BANNERS: Final = {
@@ -40,6 +40,8 @@ _BANNERS: Final = {
 }
 """How those begin who speak first, or to anybody."""
 _DOOR: Final = "MTLS-DOOR-"
+_MOST_USERS: Final = 3
+"""That one sentence names."""
 _LONGEST: Final = 600
 """Characters of a stranger's words. The longest sentence of ours, with its hint, has some 400."""
 
@@ -65,18 +67,49 @@ async def at_the_door(case: Case, served: Served) -> Finding:
     if outcome.passed:
         seen = f"a plain client gets through at {address}: {_said(outcome.seen)}"
         return passed(Layer.LOCAL, "local.client", seen, about=str(address), seconds=seconds, **_mode(address))
-    commands = restart_commands(case, served.pid) if not outcome.connected else ()
-    error = _failure(served, address, outcome)
-    return failed(Layer.LOCAL, "local.client", error, about=str(address), commands=commands, seconds=seconds)
+    return _turned_away(case, served, address, outcome, seconds=seconds)
 
 
-def _failure(served: Served, address: ListenAddress, outcome: Outcome) -> DoctorError:
+def _turned_away(
+    case: Case, served: Served, address: ListenAddress, outcome: Outcome, *, seconds: float | None = None
+) -> Finding:
+    """A client of this user does not get through. That others may use the tunnel, and this user not, is as it should
+    be."""
+    if outcome.code is Code.DOOR_USER and _is_for_others(case):
+        return _not_for_us(case, address)
+    commands = restart_commands(case, served.pid) if served.pid and not outcome.connected else ()
+    error = _failure(case, served, address, outcome)
+    facts: dict[str, Any] = {}
+    if outcome.code is not None and outcome.code.startswith(_DOOR):
+        facts["code_of_door"] = outcome.code.value
+    return failed(Layer.LOCAL, "local.client", error, about=str(address), commands=commands, seconds=seconds, **facts)
+
+
+def _is_for_others(case: Case) -> bool:
+    """By `allow_users`, which has names and numbers."""
+    return bool(case.tunnel.allow_users) and not {_me(), str(getattr(os, "getuid", int)())} & set(
+        case.tunnel.allow_users
+    )
+
+
+def _not_for_us(case: Case, address: ListenAddress) -> Finding:
+    users = case.tunnel.allow_users
+    more = f" and {len(users) - _MOST_USERS} more" if len(users) > _MOST_USERS else ""
+    error = DoctorError(
+        Code.LOCAL_DOOR_CLOSED,
+        f"this tunnel admits {', '.join(users[:_MOST_USERS])}{more} only, and this is user {_me()}: whether they get"
+        " through was not tried",
+        "look again as one of them",
+    )
+    commands = (doctor_command_as(case, users[0]),)
+    return warned(Layer.LOCAL, "local.client", error, about=str(address), commands=commands)
+
+
+def _failure(case: Case, served: Served, address: ListenAddress, outcome: Outcome) -> DoctorError:
     """What a client that does not get through means, where the proxy is known."""
     seen, hint = _said(outcome.seen), "" if outcome.refusal is None else _said(outcome.refusal.hint)
     if outcome.code is not None and outcome.code.startswith(_DOOR):
-        return DoctorError(
-            Code.LOCAL_DOOR_CLOSED, f"the proxy turns a client of user {_me()} away: {seen} [{outcome.code}]", hint
-        )
+        return DoctorError(Code.LOCAL_DOOR_CLOSED, f"the proxy turns a client of user {_me()} away: {seen}", hint)
     if outcome.refusal is not None or outcome.code is not None:
         told = f"the proxy tells a plain client at {address}: {seen}"
         return DoctorError(outcome.code or Code.LOCAL_SILENT, told, hint)
@@ -84,7 +117,7 @@ def _failure(served: Served, address: ListenAddress, outcome: Outcome) -> Doctor
         return DoctorError(
             Code.LOCAL_NOT_RUNNING,
             f"process {served.pid} says that it listens there, and {seen}",
-            "something has removed its socket or holds it up: restart the proxy",
+            mended_first(case, "restart the proxy: something has removed its socket or holds it up"),
         )
     return DoctorError(
         Code.LOCAL_SILENT,
@@ -94,7 +127,9 @@ def _failure(served: Served, address: ListenAddress, outcome: Outcome) -> Doctor
 
 
 async def _explained(case: Case, served: Served, outcome: Outcome) -> Outcome:
-    """Kafka and tcp have no words for a refusal: the proxy's last failure, or who may use the door, says why."""
+    """Kafka and tcp have no words for a refusal: who may use the door, or the proxy's last failure, says why."""
+    if _is_for_others(case) and not served.status.get("config_changed"):  # the door comes before the upstream
+        return Outcome("it is not in allow_users", code=Code.DOOR_USER)
     proxy = Running(served.pid, served.socket)
     try:
         status: dict[str, Any] = await status_of(proxy, deadline=case.means.step)
@@ -104,7 +139,7 @@ async def _explained(case: Case, served: Served, outcome: Outcome) -> Outcome:
     last = tunnel.get("upstream_error")
     if isinstance(last, Mapping) and last.get("code") in list(Code) and _recent(last.get("at"), case.means.step):
         return Outcome(str(last.get("reason")), code=Code(last["code"]))
-    if case.tunnel.allow_users and not {_me(), str(getattr(os, "getuid", int)())} & set(case.tunnel.allow_users):
+    if _is_for_others(case):
         return Outcome("it is not in allow_users", code=Code.DOOR_USER)
     return outcome
 
@@ -166,6 +201,21 @@ async def without_proxy(case: Case, found: Found) -> tuple[Finding, ...]:
     return await _stranger(case, found, address, holder)
 
 
+async def who_is_there(case: Case, found: Found, served: Served) -> tuple[Finding, ...]:
+    """At the address of a tunnel that has moved: none where nothing listens, or but another tunnel of the same proxy.
+
+    Whoever has it stands in the way of a restart, which comes later than his end.
+    """
+    if found.stranger is not None and found.stranger.pid == served.pid:
+        return ()
+    findings = await without_proxy(case, replace(found, served=None, of_file=None))
+    return tuple(
+        replace(each, commands=tuple(command for command in each.commands if command not in start_commands(case)))
+        for each in findings
+        if each.code is not Code.LOCAL_NOT_RUNNING
+    )
+
+
 def _holder(address: ListenAddress) -> _Holder:
     """By the kernel: the peer of a unix socket is whoever called listen(2) (unix(7)); of TCP, its tables."""
     if isinstance(address, UnixAddress):
@@ -187,11 +237,11 @@ def _not_running(case: Case, found: Found, why: str) -> Finding:
     pid = None if found.of_file is None else bounded_text(str(found.of_file.get("pid")))
     if pid is not None:
         sentence = f"process {pid} runs with {case.config.source}, and does not have tunnel {case.name}"
-        hint = "it was added after the start, or left out: restart it"
+        hint = mended_first(case, "restart it: the tunnel was added after the start, or left out")
         commands = restart_commands(case, pid)
     else:
         sentence = f"no proxy runs with tunnel {case.name}: {why}"
-        hint, commands = "start it, and wait until it says `ready`", (start_command(case),)
+        hint, commands = mended_first(case, "start it, and wait until it says `ready`"), start_commands(case)
     error = DoctorError(Code.LOCAL_NOT_RUNNING, sentence, hint)
     return failed(Layer.LOCAL, "local.proxy", error, about=str(case.tunnel.listen), commands=commands)
 
@@ -240,7 +290,7 @@ def _taken(case: Case, address: ListenAddress, seen: str, pid: int | None) -> Fi
     )
     commands: tuple[str, ...]
     if pid is not None:
-        commands = (f"ps -fp {pid}", start_command(case))
+        commands = (f"ps -fp {pid}", *start_commands(case))
     else:
         commands = ("ss -lxp",) if isinstance(address, UnixAddress) else (f"ss -ltnp 'sport = :{address.port}'",)
     return failed(Layer.LOCAL, "local.proxy", error, about=str(address), commands=commands)
@@ -278,7 +328,7 @@ async def _stranger(case: Case, found: Found, address: ListenAddress, holder: _H
     if outcome.passed and holder.program.startswith("postgres "):
         return (_taken(case, address, f"{who}listens on {address}", holder.pid),)
     if outcome.passed or outcome.code is not None:
-        return _of_another_user(found, address, outcome, holder)
+        return _of_another_user(case, found, address, outcome, holder)
     kind = next((words for begin, words in _BANNERS.items() if outcome.odd.startswith(begin)), "")
     if not kind and not outcome.odd and await is_http(address, case.means.step / 2):
         kind = "a web server"
@@ -294,7 +344,9 @@ async def _stranger(case: Case, found: Found, address: ListenAddress, holder: _H
     return (failed(Layer.LOCAL, "local.proxy", error, about=str(address), commands=("mtlskit status",)),)
 
 
-def _of_another_user(found: Found, address: ListenAddress, outcome: Outcome, holder: _Holder) -> tuple[Finding, ...]:
+def _of_another_user(
+    case: Case, found: Found, address: ListenAddress, outcome: Outcome, holder: _Holder
+) -> tuple[Finding, ...]:
     """It behaves as a proxy does. What it serves cannot be asked."""
     proxy = skipped(
         Layer.LOCAL,
@@ -308,7 +360,7 @@ def _of_another_user(found: Found, address: ListenAddress, outcome: Outcome, hol
         seen = f"a plain client gets through at {address}: {_said(outcome.seen)}"
         return proxy, passed(Layer.LOCAL, "local.client", seen, about=str(address))
     nobody = Served(holder.pid or 0, Path(), {}, {})
-    return proxy, failed(Layer.LOCAL, "local.client", _failure(nobody, address, outcome), about=str(address))
+    return proxy, _turned_away(case, nobody, address, outcome)
 
 
 def unusable_folder(found: Found) -> Finding | None:

@@ -23,7 +23,7 @@ from mtlskit.control.places import VARIABLE, Place, check_folder, control_place
 from mtlskit.doctor.case import Case
 from mtlskit.errors import ConfigError, ControlError, MtlskitError
 
-__all__ = ["Found", "Served", "find_proxies", "place_of", "tunnels_of"]
+__all__ = ["Found", "Served", "addresses_of", "covers", "find_proxies", "place_of", "same_path", "tunnels_of"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Served:
     @property
     def addresses(self) -> tuple[ListenAddress, ...]:
         """Where it listens, in truth: port 0 has become a port."""
-        return tuple(filter(None, (_address(each) for each in _list(self.tunnel.get("addresses")))))
+        return addresses_of(self.tunnel)
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,28 @@ def _sorted_out(case: Case, folder: Path, asked: Sequence[Asked]) -> Found:
     answers = [each for each in asked if each.answer is not None]
     silent = tuple(each for each in asked if each.answer is None)
     ours = [each for each in answers if _same_file(case, (each.answer or {}).get("config"))]
-    for each in ours:
-        tunnel = _named(each.answer or {}, case.name)
-        if tunnel is not None:
-            return Found(folder, Served(each.proxy.pid, each.proxy.path, each.answer or {}, tunnel), silent=silent)
+    named = _of_this_name(case, ours)
+    if named is not None and (not named.addresses or _listens(case, named.tunnel)):
+        return Found(folder, named, silent=silent)
     for each in answers:
         for tunnel in tunnels_of(each.answer or {}):
             if _listens(case, tunnel):
                 served = Served(each.proxy.pid, each.proxy.path, each.answer or {}, tunnel, other_file=each not in ours)
                 alike = _leads_alike(case, tunnel)
-                return Found(folder, served if alike else None, None if alike else served, silent=silent)
-    return Found(folder, of_file=ours[0].answer if ours else None, silent=silent)
+                return Found(folder, served if alike else named, None if alike else served, silent=silent)
+    return Found(folder, named, of_file=ours[0].answer if ours else None, silent=silent)
+
+
+def _of_this_name(case: Case, ours: Sequence[Asked]) -> Served | None:
+    """The tunnel by its name. Of several proxies of the file the one that stays, and has the address of the file."""
+    found = [
+        Served(each.proxy.pid, each.proxy.path, each.answer or {}, tunnel)
+        for each in ours
+        if (tunnel := _named(each.answer or {}, case.name)) is not None
+    ]
+    return min(
+        found, key=lambda each: (bool(each.status.get("draining")), not _listens(case, each.tunnel)), default=None
+    )
 
 
 def _named(status: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
@@ -108,19 +119,27 @@ def _named(status: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
 
 def _same_file(case: Case, config: object) -> bool:
     source = case.config.source
-    return source is not None and isinstance(config, str) and os.path.realpath(config) == os.path.realpath(source)
+    return source is not None and isinstance(config, str) and same_path(config, source)
+
+
+def same_path(one: str | Path, other: str | Path) -> bool:
+    """Whether they lead to one file."""
+    try:
+        return os.path.realpath(one) == os.path.realpath(other)
+    except ValueError:  # no path at all
+        return False
 
 
 def _listens(case: Case, tunnel: Mapping[str, Any]) -> bool:
     """Whether it has the address that the case's tunnel should have."""
-    wanted = case.tunnel.listen
-    return any(_covers(wanted, _address(each)) for each in _list(tunnel.get("addresses")))
+    return any(covers(case.tunnel.listen, each) for each in addresses_of(tunnel))
 
 
-def _covers(wanted: ListenAddress, there: ListenAddress | None) -> bool:
+def covers(wanted: ListenAddress, there: ListenAddress) -> bool:
+    """Whether clients of this host that look for `wanted` come to `there`."""
     if isinstance(wanted, UnixAddress) or isinstance(there, UnixAddress):
-        return wanted == there
-    if there is None or wanted.port == 0 or wanted.port != there.port:
+        return isinstance(wanted, UnixAddress) and isinstance(there, UnixAddress) and same_path(wanted.path, there.path)
+    if wanted.port == 0 or wanted.port != there.port:
         return False
     anywhere = ("0.0.0.0", "::", "localhost")
     return wanted.host == there.host or wanted.host in anywhere or there.host in anywhere
@@ -144,6 +163,11 @@ def _address(facts: object) -> ListenAddress | None:
     if isinstance(path, str):
         return UnixAddress(Path(path))
     return TcpAddress(host, port) if isinstance(host, str) and isinstance(port, int) else None
+
+
+def addresses_of(tunnel: Mapping[str, Any]) -> tuple[ListenAddress, ...]:
+    """Where a tunnel of a status listens."""
+    return tuple(filter(None, (_address(each) for each in _list(tunnel.get("addresses")))))
 
 
 def tunnels_of(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +11,8 @@ from mtlskit import __version__
 from mtlskit.config.values import TunnelKind
 from mtlskit.doctor.case import Case, Identified
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.local.commands import reload_command, restart_commands
+from mtlskit.doctor.local.commands import mended_first, reload_command, restart_commands
+from mtlskit.doctor.local.outdated import Difference, changed
 from mtlskit.doctor.local.proxies import Served
 from mtlskit.errors import Code, DoctorError
 from mtlskit.pki.certificates import fingerprint_sha256
@@ -23,14 +24,17 @@ _LONG: Final = 400
 """Characters of what a proxy repeats of others."""
 
 
-def about_proxy(case: Case, identified: Identified, served: Served) -> Iterator[Finding]:
-    """All of it but how a client fares."""
+def about_proxy(
+    case: Case, identified: Identified, served: Served, of_file: Finding | None, differing: Sequence[Difference]
+) -> Iterator[Finding]:
+    """All of it but how a client fares. `of_file`: whether it does as the file says; `differing`: where it does not."""
     yield _process(served)
-    yield from _version(served)
-    yield from _config(case, served)
+    yield from _version(case, served)
+    if of_file is not None:
+        yield of_file
     yield _tunnel(case, served)
     if not tunnel_failed(served):
-        yield _identity(case, identified, served)
+        yield _identity(case, identified, served, differing)
     if case.kind is TunnelKind.KAFKA and not tunnel_failed(served):
         yield from _brokers(served)
 
@@ -62,28 +66,15 @@ def _time(status: Mapping[str, Any]) -> str:
     return _short(status.get("started_at"))
 
 
-def _version(served: Served) -> Iterator[Finding]:
+def _version(case: Case, served: Served) -> Iterator[Finding]:
     theirs = served.status.get("version")
     if theirs != __version__:
         error = DoctorError(
             Code.LOCAL_OTHER_VERSION,
             f"process {served.pid} is version {_short(theirs)}, and this command is {__version__}",
-            "restart the proxy to have both alike",
+            mended_first(case, "restart the proxy to have both alike"),
         )
         yield warned(Layer.LOCAL, "local.version", error, about=f"process {served.pid}", version=_short(theirs))
-
-
-def _config(case: Case, served: Served) -> Iterator[Finding]:
-    if served.other_file or not served.status.get("config_changed"):
-        return
-    error = DoctorError(
-        Code.LOCAL_OLD_CONFIG,
-        f"{case.config.source} has changed since process {served.pid} was started, which does as it said then",
-        "restart the proxy for what is new in it",
-    )
-    yield warned(
-        Layer.LOCAL, "local.config", error, about=str(case.config.source), commands=restart_commands(case, served.pid)
-    )
 
 
 def tunnel_failed(served: Served) -> bool:
@@ -96,12 +87,16 @@ def _tunnel(case: Case, served: Served) -> Finding:
     addresses = [str(each) for each in served.addresses]
     if tunnel_failed(served):
         told = _mapping(tunnel.get("error"))
+        hint = _short(told.get("hint")) or "mend that, then have the proxy try again"
+        commands: tuple[str, ...] = (reload_command(case),)
+        if changed(served):  # perhaps it has been mended there, and a reload does not read it
+            restart = mended_first(case, "restart the proxy, which does as the file said when it was started")
+            hint, commands = f"{hint}; then {restart}", restart_commands(case, served.pid)
         error = DoctorError(
             Code.LOCAL_TUNNEL_FAILED,
-            f"process {served.pid} runs, and its tunnel {case.name} does not: {_reason(told)}",
-            _short(told.get("hint")) or "mend that, then have the proxy try again",
+            f"process {served.pid} runs, and its tunnel {case.name} does not: {_why(told)}",
+            hint,
         )
-        commands = (reload_command(case),)
         return failed(Layer.LOCAL, "local.tunnel", error, commands=commands, code_of_tunnel=_short(told.get("code")))
     sessions = tunnel.get("sessions") if isinstance(tunnel.get("sessions"), int) else None
     facts: dict[str, Any] = {"addresses": addresses, "sessions": sessions, "state": _short(tunnel.get("state"))}
@@ -113,8 +108,10 @@ def _tunnel(case: Case, served: Served) -> Finding:
     return passed(Layer.LOCAL, "local.tunnel", seen, **facts)
 
 
-def _identity(case: Case, identified: Identified, served: Served) -> Finding:
+def _identity(case: Case, identified: Identified, served: Served, differing: Sequence[Difference]) -> Finding:
     check = "local.identity"
+    if any(each.key == "cert" for each in differing):
+        return skipped(Layer.LOCAL, check, "local.config")
     facts = _mapping(served.tunnel.get("identity"))
     theirs, serial = facts.get("fingerprint_sha256"), _short(facts.get("serial"))
     if identified.pair is None:
@@ -127,14 +124,25 @@ def _identity(case: Case, identified: Identified, served: Served) -> Finding:
     ends = _moment(facts.get("not_after"))
     over = ends is not None and ends <= case.means.now()
     what = f", ended at {_short(facts.get('not_after'))}" if over else ""
+    hint, commands = _loaded_by(case, served, over=over)
     error = DoctorError(
         Code.LOCAL_OLD_IDENTITY,
         f"process {served.pid} serves another certificate (serial {serial}{what}) than the files hold now"
         f" (serial {pair.serial})",
-        "have it load the files; its log says what it did not like about them, if it has tried",
+        hint,
     )
     make = failed if over else warned
-    return make(Layer.LOCAL, check, error, commands=(reload_command(case),), serial=serial, of_files=pair.serial)
+    return make(Layer.LOCAL, check, error, commands=commands, serial=serial, of_files=pair.serial)
+
+
+def _loaded_by(case: Case, served: Served, *, over: bool) -> tuple[str, tuple[str, ...]]:
+    """How a proxy comes to what the identity's files hold. The restart that a changed file asks for does that, too."""
+    if not changed(served) or case.file_is_broken:
+        hint = "have it load the files; its log says what it did not like about them, if it has tried"
+        return hint, (reload_command(case),)
+    if over:
+        return "restart the proxy for what is new in the file", restart_commands(case, served.pid)
+    return "the restart that the changed file asks for is enough", ()
 
 
 def _brokers(served: Served) -> Iterator[Finding]:
@@ -146,7 +154,7 @@ def _brokers(served: Served) -> Iterator[Finding]:
         if told and not broker.get("addresses"):
             error = DoctorError(
                 _code(told, Code.KAFKA_NO_LISTENER),
-                f"broker {_short(broker.get('id'))} has no listener: {_reason(told)}",
+                f"broker {_short(broker.get('id'))} has no listener: {_why(told)}",
                 _short(told.get("hint")) or "give the tunnel more ports",
             )
             yield failed(Layer.LOCAL, "local.brokers", error, about=f"broker {_short(broker.get('id'))}")
@@ -165,9 +173,14 @@ def _broker(broker: Mapping[str, Any]) -> str:
     return f"broker {_short(broker.get('id'))} at {_short(where)}{last}"
 
 
+def _why(told: Mapping[str, Any]) -> str:
+    """For a sentence that ends with a code of its own."""
+    return _short(told.get("reason") or "it does not say why")
+
+
 def _reason(told: Mapping[str, Any]) -> str:
     code = told.get("code")
-    return f"{_short(told.get('reason') or 'it does not say why')}{f' [{_short(code)}]' if code else ''}"
+    return f"{_why(told)}{f' [{_short(code)}]' if code else ''}"
 
 
 def _code(told: Mapping[str, Any], otherwise: Code) -> Code:

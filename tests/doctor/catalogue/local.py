@@ -208,6 +208,27 @@ def file_changed(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
+def listen_changed(scene: Scene) -> Iterator[None]:
+    scene.port = free_port()
+    scene.write()
+    yield
+
+
+@contextmanager
+def upstream_changed(scene: Scene) -> Iterator[None]:
+    scene.server = scene.stage.fixture("make_postgres")()
+    scene.write()
+    yield
+
+
+@contextmanager
+def cert_changed(scene: Scene) -> Iterator[None]:
+    other = scene.server.pki.certuser
+    scene.write(cert=f'"{other.cert}"', key=f'"{other.key}"')
+    yield
+
+
+@contextmanager
 def one_client_inside(scene: Scene) -> Iterator[None]:
     """It holds the only seat."""
     proxy = scene.running
@@ -366,14 +387,15 @@ FAULTS: tuple[Fault, ...] = (
         "The proxy runs, and this tunnel of it could not start",
         Code.LOCAL_TUNNEL_FAILED,
         tunnel_failed,
-        seen="MTLS-LSN-001",
+        seen="already in use",
     ),
     _fault(
         "local-door-user",
-        "The tunnel is for other users of this host",
+        "The tunnel is for other users of this host, and the doctor runs as none of them",
         Code.LOCAL_DOOR_CLOSED,
-        partial(with_proxy, keys=lambda scene: {"allow_users": '["54321"]'}),
-        seen="allow_users",
+        partial(with_proxy, keys=lambda scene: {"allow_users": '["nobody"]'}),
+        verdict=Verdict.WARN,
+        seen="admits nobody only",
     ),
     _fault(
         "local-door-address",
@@ -387,14 +409,15 @@ FAULTS: tuple[Fault, ...] = (
         "The tunnel has no seat left",
         Code.LOCAL_DOOR_CLOSED,
         partial(with_proxy, then=one_client_inside, keys=lambda scene: {"max_connections": "1"}),
-        seen="MTLS-DOOR-004",
+        seen="already carries its 1 connections",
     ),
     _fault(
         "local-kafka-door-user",
         "The Kafka tunnel is for other users of this host, and Kafka has no words for that",
         Code.LOCAL_DOOR_CLOSED,
         partial(kafka_door, allow_users='["54321"]'),
-        seen="allow_users",
+        verdict=Verdict.WARN,
+        seen="admits 54321 only",
     ),
     _fault(
         "local-old-identity",
@@ -405,10 +428,31 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _fault(
         "local-old-config",
-        "The file has changed since the proxy was started",
+        "The file has changed since the proxy was started, and nothing that its status tells of the tunnel",
         Code.LOCAL_OLD_CONFIG,
         partial(with_proxy, then=file_changed),
         verdict=Verdict.WARN,
+    ),
+    _fault(
+        "local-listen-changed",
+        "The tunnel's `listen` was changed in the file, and the proxy not restarted",
+        Code.LOCAL_OLD_CONFIG,
+        partial(with_proxy, then=listen_changed),
+        seen="where nothing listens; process",
+    ),
+    _fault(
+        "local-upstream-changed",
+        "The tunnel's `upstream` was changed in the file, and the proxy not restarted",
+        Code.LOCAL_OLD_CONFIG,
+        partial(with_proxy, then=upstream_changed),
+        seen="leads to localhost:",
+    ),
+    _fault(
+        "local-cert-changed",
+        "The tunnel's `cert` and `key` were changed in the file, and the proxy not restarted",
+        Code.LOCAL_OLD_CONFIG,
+        partial(with_proxy, then=cert_changed),
+        seen="serves the certificate of",
     ),
     *(
         _fault(
