@@ -31,7 +31,8 @@ def handlers(proxy: Proxy, started: Started, emit: Emit) -> Mapping[str, Handler
             )
         emit(ControlAsked(do="reload"))
         results = await proxy.reload()
-        return Answer(reloaded_facts(results, config_changed=await started.outdated()))
+        facts = reloaded_facts(results)  # at once: another reload may follow while the file is looked at
+        return Answer({**facts, "config_changed": await started.outdated()})
 
     async def stop(request: Request) -> Answer:
         def close_doors() -> None:
