@@ -123,7 +123,7 @@ BAD_SERVERS: dict[str, tuple[Place, str, str, str]] = {
     "another protocol": (
         lambda pki: serving(answers(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
         "08P01",
-        "does not speak the Postgres protocol: it answered the SSLRequest with 'HTTP/1.1 400 Bad Req'",
+        "does not speak the Postgres protocol: it is an HTTP server (HTTP/1.1 400); it answered the SSLRequest with",
         "check the host and the port",
     ),
     "rubbish within TLS": (
