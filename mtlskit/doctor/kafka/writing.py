@@ -18,7 +18,7 @@ import trio
 from mtlskit.config.values import Endpoint
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped
 from mtlskit.doctor.kafka.members import address_of, again
-from mtlskit.doctor.kafka.session import Door, Talk
+from mtlskit.doctor.kafka.session import Door, Talk, read_aside
 from mtlskit.errors import Code, MtlskitError, UpstreamError, UpstreamRefusedUs
 from mtlskit.net.faults import no_answer
 from mtlskit.pki.certificates import subject_text
@@ -198,7 +198,7 @@ class _Test:
             if versions.get(METADATA, (0, -1))[1] < NAMED_METADATA:
                 raise _CannotTellError("the broker is older than Kafka 0.11")
             answer = await talk.ask("Metadata", lambda id_: topic_request(id_, self._topic))
-        cluster = cluster_of(answer, NAMED_METADATA)
+        cluster = await read_aside(lambda found: cluster_of(found, NAMED_METADATA), answer)
         topic = next((each for each in cluster.topics if each.name == self._topic), None)
         partition, leader = self._led(topic)
         member = next((each for each in cluster.members if each.node_id == leader), None)
