@@ -58,8 +58,8 @@ def broken(pki: Pki) -> dict[str, Broken]:
             frozenset({Code.TLS_CLIENT_CERTIFICATE_REQUIRED}),
         ),
         "a revoked certificate": Broken(
-            # pgjdbc writes before it reads: whether it tells of the alert, of the write that failed or of the end of the
-            # connection is a race.
+            # pgjdbc writes before it reads: whether it tells of the alert, of the write that failed or of the end is a
+            # race.
             shown(revoked.cert, revoked.key),
             Code.TLS_CLIENT_CERTIFICATE_REVOKED,
             frozenset({Code.TLS_CLIENT_CERTIFICATE_REFUSED, Code.TCP_RESET, Code.UPSTREAM_CLOSED}),

@@ -224,7 +224,9 @@ async def test_without_a_user_nothing_said_of_the_made_up_one_is_a_failure(paper
     assert found["postgres.login"].verdict is Verdict.SKIPPED
 
 
-@pytest.mark.parametrize(("state", "code"), [("53300", Code.PG_FULL), ("57P03", Code.PG_NOT_READY)])
+@pytest.mark.parametrize(
+    ("state", "code"), [("53300", Code.PG_FULL), ("57P03", Code.PG_NOT_READY), ("08P01", Code.PG_NOT_LET_IN)]
+)
 async def test_what_meets_everybody_is_a_failure_without_a_user_too(papers: Papers, state: str, code: Code) -> None:
     found = await _at(saying(error_response(sqlstate=state, message="no")), papers, {})
     assert found["postgres.login"].code is code

@@ -73,7 +73,17 @@ def test_nothing_says_what_to_set() -> None:
         ({"DATABASE_URL": "postgres://u@db.example:5433"}, ("u", "u", None)),
         ({"OTHER": "postgres://u:p@db.example:5433/d", "DATABASE_URL": "postgres://x:y@db.example/z"}, ("u", "d", "p")),
         ({"A_URL": "postgres://u:p@a:1,db.example:5433/d"}, ("u", "d", "p")),
-        ({"DATABASE_URL": "postgres://u:p@db.example:5433/d", "PGUSER": "ann"}, ("ann", "ann", None)),
+        ({"DATABASE_URL": "postgres://u:p@db.example:5433/d", "PGUSER": "ann"}, ("u", "d", "p")),
+        (
+            {
+                "DATABASE_URL": "postgres://u:p@db.example:5433/d",
+                "PGUSER": "a",
+                "PGHOST": "db.example",
+                "PGPORT": "5433",
+            },
+            ("a", "a", None),
+        ),
+        ({"DATABASE_URL": "postgres://u:p@elsewhere/d", "PGUSER": "ann"}, ("ann", "ann", None)),
         ({"USER": "me", "PGPASSWORD": "p"}, ("me", "me", "p")),
     ],
 )

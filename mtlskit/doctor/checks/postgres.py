@@ -229,11 +229,11 @@ class _Visit:
             by_scram=entry.used in (SCRAM, SCRAM_PLUS),
             key=str(self.case.identity.key) if self.case.identity else "",
         )
-        if self.made_up and not refusal.of_anybody:
+        if self.made_up and refusal.about_user:
             seen = f"not tried; of {self.user} the server says: {refusal.error.sentence}"
             return skipped(Layer.POSTGRES, _LOGIN, self.found.missing, about=self.about, seen=seen)
         error, tell = refusal.error, failed
-        if not self.found.sure and not refusal.of_anybody:
+        if not self.found.sure and refusal.about_user:
             hint = f"PGUSER and PGPASSWORD may be for another server: set PGHOST and PGPORT as well; {error.hint}"
             error, tell = type(error)(error.code, error.sentence, hint), warned
         return tell(

@@ -19,7 +19,9 @@ TLS: Final[tuple[Known, ...]] = (
         r"does not match host name|hostname mismatch|IP address mismatch|is not valid for '"
         r"|could not be verified by hostnameverifier|No (?:subject alternative )?names? matching|No subject alternative"
         r" (?:DNS |names)|x509: certificate is (?:valid|not valid) for|cannot validate certificate for"
-        r"|relies on legacy Common Name field|ERR_TLS_CERT_ALTNAME_INVALID|does not match certificate's altnames|RemoteCertificateNameMismatch"
+        r""
+        r"|relies on legacy Common Name field|ERR_TLS_CERT_ALTNAME_INVALID"
+        r"|does not match certificate's altnames|RemoteCertificateNameMismatch"
         r"|num=6[234]:",
         Code.TLS_NAME_MISMATCH,
         "TLS: the server's certificate is for another name",

@@ -3,7 +3,8 @@
 In this order, the first that names a user:
 
 1. the add-on's credential, where Heroku was asked;
-2. `PGUSER` (with `PGDATABASE`), unless `PGHOST`, `PGHOSTADDR`, `PGPORT` or `PGSERVICE` name another server;
+2. `PGUSER` (with `PGDATABASE`), unless `PGHOST`, `PGHOSTADDR`, `PGPORT` or `PGSERVICE` name another server, or none of
+   them is set and the next names this very one;
 3. `DATABASE_URL`, then any other variable with a Postgres URL (by name), if it leads to the endpoint or to the tunnel;
 4. the first rule of the password file that names this host, this port and a user;
 5. the system's user, if `PGPASSWORD` is set and nothing says that it is for another server.
@@ -76,7 +77,10 @@ def find_credentials(case: Case, endpoint: Endpoint, given: Credentials | None) 
     said = places.named_by(environ)
     here = said is not Fit.ELSEWHERE
     by_variable = _from_pg_variables(environ) if here else None
-    named = None if by_variable else _from_urls(environ, places) or file.first_user(places)
+    by_url = _from_urls(environ, places)
+    if said is None and by_url is not None and by_url.fit is Fit.HERE:
+        by_variable = None  # as to libpq, a URL of this very server says more than variables that name none
+    named = None if by_variable else by_url or file.first_user(places)
     chosen = by_variable or (named.credentials if named else None) or (_from_system_user(environ) if here else None)
     if chosen is None:
         elsewhere = not here and environ.get("PGUSER")

@@ -7,7 +7,7 @@ at, it only makes the advice better.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Final
 
@@ -34,11 +34,8 @@ class Refusal:
 
     error: UpstreamRefusedUs | UpstreamLost
     commands: tuple[str, ...] = ()
-
-    @property
-    def of_anybody(self) -> bool:
-        """It would have met any user: the server is full or not ready."""
-        return self.error.code in (Code.PG_FULL, Code.PG_NOT_READY)
+    about_user: bool = False
+    """It may be about this very user or database; else it would have met any."""
 
 
 def said(fields: ErrorFields) -> str:
@@ -83,14 +80,8 @@ def refusal_of(
     """
     login = _Login(where, who, common_name, password_known, by_scram, key)
     state, kind = fields.sqlstate, fields.sqlstate[:2]
-    if state == _PASSWORD_WRONG and password_known:
-        return _certificate_names_another(login, fields)
-    if state == _PASSWORD_WRONG or (state == _NOT_LET_IN and "does not exist" in fields.message):
-        return _wrong_password(login, fields)
-    if state == _NOT_LET_IN:
-        return _not_let_in(login, fields)
-    if state in _NO_DATABASE:
-        return _no_database(login, fields)
+    if (of_user := _of_user(login, fields, password_known)) is not None:
+        return replace(of_user, about_user=True)
     if state == _FULL:
         return _full(login, fields)
     if kind in (_RESOURCES, _INTERVENTION, _SYSTEM, _INTERNAL):
@@ -102,6 +93,18 @@ def refusal_of(
             "the words are the server's own; its log says more, at this moment and with this user",
         )
     )
+
+
+def _of_user(login: _Login, fields: ErrorFields, password_known: bool) -> Refusal | None:
+    """What the SQLSTATE says of the user, its password or its database; None for other states."""
+    state = fields.sqlstate
+    if state == _PASSWORD_WRONG and password_known:
+        return _certificate_names_another(login, fields)
+    if state == _PASSWORD_WRONG or (state == _NOT_LET_IN and "does not exist" in fields.message):
+        return _wrong_password(login, fields)
+    if state == _NOT_LET_IN:
+        return _not_let_in(login, fields)
+    return _no_database(login, fields) if state in _NO_DATABASE else None
 
 
 def _wrong_password(login: _Login, fields: ErrorFields) -> Refusal:
