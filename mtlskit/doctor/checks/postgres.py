@@ -241,7 +241,7 @@ class _Visit:
             _LOGIN,
             error,
             about=self.about,
-            commands=refusal.commands,
+            commands=refusal.commands if self.case.of_file else (),  # they would not know these flags
             sqlstate=bounded_text(fields.sqlstate[:5]),
         )
 

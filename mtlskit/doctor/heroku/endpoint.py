@@ -55,7 +55,9 @@ def upstream(told: Told) -> Finding | None:
 
 def _after(name: str, code: Code) -> tuple[str, ...]:
     """What to type next."""
-    if code in (Code.API_TOKEN_REFUSED, Code.API_NO_TOKEN):
+    if code is Code.API_TOKEN_REFUSED:
+        return ("unset HEROKU_API_KEY", "heroku login")  # while it is set, it goes before any login
+    if code is Code.API_NO_TOKEN:
         return ("heroku login",)
     if code in (Code.API_NOT_FOUND, Code.CONFIG_BAD_VALUE):
         return ("heroku addons --all",)
