@@ -197,9 +197,9 @@ def _short(row: Row, room: int, indent: int) -> Iterator[str]:
     from mtlskit.doctor.report.redaction import told
 
     yield _cut("; ".join(map(told, row.passes)), room)
-    for each in row.entries:
-        if each.finding.check in _ASKED_FOR and each.finding.verdict == "pass":
-            yield from _wrapped(told(each.finding.seen), indent + room, indent)
+    for entry in row.entries:
+        if entry.finding.check in _ASKED_FOR and entry.finding.verdict == "pass":
+            yield from _wrapped(told(entry.finding.seen), indent + room, indent)
     left_out = dict.fromkeys(reason(each.finding) for each in row.entries if each.finding.verdict == "skipped")
     for each in left_out:
         if each == f"needs {row.title}":
