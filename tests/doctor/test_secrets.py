@@ -55,6 +55,8 @@ def test_secrets_stay_where_they_are(
         (tmp_path / name).touch(mode=0o600)
         (tmp_path / name).write_text(f"{text}\n")
     environment = {
+        "PGHOST": "localhost",  # without it, the URL would go before
+        "PGPORT": str(postgres.port),
         "PGUSER": "scram",
         "PGDATABASE": DATABASE,
         "PGPASSWORD": password,
