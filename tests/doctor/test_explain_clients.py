@@ -62,7 +62,9 @@ def broken(pki: Pki) -> dict[str, Broken]:
             # race.
             shown(revoked.cert, revoked.key),
             Code.TLS_CLIENT_CERTIFICATE_REVOKED,
-            frozenset({Code.TLS_CLIENT_CERTIFICATE_REFUSED, Code.TCP_RESET, Code.UPSTREAM_CLOSED}),
+            frozenset(
+                {Code.TLS_CLIENT_CERTIFICATE_REFUSED, Code.TCP_RESET, Code.UPSTREAM_CLOSED, Code.TCP_UNREACHABLE}
+            ),
         ),
         "a key that does not fit": Broken(
             shown(pki.client.cert, stranger.key), Code.KEY_MISMATCH, clients=("psql", "node-postgres")

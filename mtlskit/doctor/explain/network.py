@@ -77,7 +77,8 @@ NETWORK: Final[tuple[Known, ...]] = (
         r"The connection attempt failed",
         Code.TCP_UNREACHABLE,
         "JDBC: no connection came about",
-        "the driver says so of a name that does not resolve, of silence and of a missing route alike; the reason"
+        "the driver says so of a name that does not resolve, of silence, of a missing route and, under TLS 1.3, of a"
+        " refused client certificate alike; the reason"
         " stands in the line that begins with `Caused by`",
         "look at the cause, or see how far a connection gets",
         *_SILENCE,
