@@ -43,6 +43,22 @@ async def relay(watcher_factory: WatcherFactory, watch: Watch) -> AsyncIterator[
         yield running
 
 
+@pytest.fixture
+def by_hand(watcher_factory: WatcherFactory) -> Iterator[Relay]:
+    """A relay without its thread: the test takes the turns."""
+    relay = Relay(watcher_factory=watcher_factory)
+    yield relay
+    take_down(relay)
+
+
+def take_down(relay: Relay) -> None:
+    """The end of the thread, which closes everything, for a relay that has none."""
+    relay._stop()
+    relay._run()
+    relay._wake_in.close()
+    relay._wake_out.close()
+
+
 @pytest.fixture(scope="session")
 def contexts(pki: Pki) -> Contexts:
     """TLS 1.3 with client certificates, the usual case."""

@@ -1,4 +1,4 @@
-"""The thread: it starts and stops, sleeps when idle, is fair, and one session's trouble is its own."""
+"""The thread: it starts and stops, sleeps when idle, and one session's trouble is its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import selectors
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -17,11 +17,11 @@ import trio
 import trio.testing
 
 from mtlskit.net.relay import Ending, HandOver, Outcome, Relay, RelayPolicy
-from mtlskit.net.relay.pair import BUFFER_SIZE, PART_SIZE, Buffers, End, Pair
+from mtlskit.net.relay.pair import Pair
 from mtlskit.net.relay.thread import SWITCH_INTERVAL
 from mtlskit.net.relay.watcher import SelectorWatcher, Watcher
 from mtlskit.proxy.limits import raise_descriptor_limit
-from tests.net.conftest import WatcherFactory, select_watcher
+from tests.net.conftest import WatcherFactory, select_watcher, take_down
 from tests.support.relay_peers import Session, Sessions, fill, moved, read_exactly, together
 from tests.support.turns import Watch
 
@@ -246,7 +246,7 @@ def test_the_session_that_select_cannot_watch_ends_and_not_the_newest(sessions: 
     bad.handover.client.close()  # a descriptor that select() refuses
     relay._turn()
     assert [pair.finished for pair in pairs] == [True, False]
-    _take_down(relay)
+    take_down(relay)
 
 
 async def test_too_many_sockets_for_select_end_the_newest_session(sessions: Sessions) -> None:
@@ -288,88 +288,6 @@ async def test_nothing_turns_while_nothing_happens(relay: Relay, sessions: Sessi
         await together(look)
         assert relay.sessions == 4
         nursery.cancel_scope.cancel()
-
-
-@pytest.fixture
-def by_hand(watcher_factory: WatcherFactory) -> Iterator[Relay]:
-    """A relay without its thread: the test takes the turns."""
-    relay = Relay(watcher_factory=watcher_factory)
-    yield relay
-    _take_down(relay)
-
-
-def _take_down(relay: Relay) -> None:
-    relay._stop()
-    relay._run()  # the end of the thread, which closes everything
-    relay._wake_in.close()
-    relay._wake_out.close()
-
-
-def test_an_interactive_session_beside_bulk_ones_moves_in_every_turn(by_hand: Relay, sessions: Sessions) -> None:
-    bulk, interactive = [sessions.plain() for _ in range(3)], sessions.plain()
-    pairs = [Pair(session.handover, lambda pair: None) for session in (*bulk, interactive)]
-    for pair in pairs:
-        by_hand._start(pair)
-    for number in range(20):
-        for session in bulk:
-            fill(session.client, 64 << 20)
-        interactive.client.sendall(b"q%02d" % number)
-        before = [pair.bytes_up for pair in pairs[:3]]
-        by_hand._turn()
-        interactive.upstream.settimeout(0)
-        assert interactive.upstream.recv(100) == b"q%02d" % number
-        moved = [pair.bytes_up - was for pair, was in zip(pairs, before, strict=False)]
-        assert all(0 < count <= BUFFER_SIZE for count in moved), moved
-        for session, count in zip(bulk, moved, strict=True):
-            assert len(read_exactly(session.upstream, count)) == count
-
-
-def _bulk_turn(relay: Relay, session: Session[socket.socket], pair: Pair) -> int:
-    """A turn in which there is more to read than any buffer takes; the bytes that it has moved."""
-    fill(session.client, 64 << 20)
-    before = pair.bytes_up
-    relay._turn()
-    moved = pair.bytes_up - before
-    read_exactly(session.upstream, moved)
-    return moved
-
-
-def test_bulk_transfers_read_parts_and_come_last_while_others_are_about(
-    by_hand: Relay, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bulk, interactive = sessions.plain(), sessions.plain()
-    pair, other = [Pair(session.handover, lambda pair: None) for session in (bulk, interactive)]
-    for each in (pair, other):
-        by_hand._start(each)
-    order: list[Pair] = []
-    real = Pair.on_readable
-
-    def noted(self: Pair, end: End, buffers: Buffers) -> None:
-        order.append(self)
-        real(self, end, buffers)
-
-    monkeypatch.setattr(Pair, "on_readable", noted)
-    assert _bulk_turn(by_hand, bulk, pair) > PART_SIZE, "alone, it reads whole buffers"
-    for number in range(5):
-        interactive.client.sendall(b"q%02d" % number)
-        order.clear()
-        assert _bulk_turn(by_hand, bulk, pair) <= PART_SIZE
-        assert order == [other, pair]
-        assert read_exactly(interactive.upstream, 3) == b"q%02d" % number
-    moved = [_bulk_turn(by_hand, bulk, pair) for _ in range(40)]
-    assert moved[0] <= PART_SIZE, "they may be back in a moment"
-    assert moved[-1] > PART_SIZE, "they have gone"
-
-
-def test_a_bulk_transfer_is_no_company_to_itself(by_hand: Relay, sessions: Sessions) -> None:
-    """The answers to it do not make it read parts."""
-    bulk = sessions.plain()
-    pair = Pair(bulk.handover, lambda pair: None)
-    by_hand._start(pair)
-    for _ in range(5):
-        bulk.upstream.sendall(b"still here")
-        assert _bulk_turn(by_hand, bulk, pair) > PART_SIZE
-        read_exactly(bulk.client, 10)
 
 
 async def test_a_fault_of_the_thread_itself_frees_everybody(

@@ -52,6 +52,10 @@ PART_SIZE = 64 * 1024
 """Bytes read in one turn from a bulk transfer while interactive sessions are about: one turn of it is what they have to
 wait for. It costs the transfer a fifth to a half more CPU for each byte."""
 
+_GREEDY_READS = 8
+"""Reads below `PART_SIZE` after which a bulk transfer no longer counts as one. A transfer that is as fast as its reader
+has such reads in between, and would be taken for the company that it should make room for."""
+
 _MOST_HELD = 2 * BUFFER_SIZE
 """An end with more than this held for it is not read. One buffer of plain text never gets there; an upstream does that
 asks for key updates (RFC 8446 section 4.6.3) and does not read the answers, which would fill our memory."""
@@ -99,6 +103,7 @@ class End:
         "notified",
         "pair",
         "peer",
+        "resting",
         "sock",
         "write_closed",
     )
@@ -110,8 +115,10 @@ class End:
         self.engine = engine
         self.held = memoryview(held) if held else _NOTHING
         """Bytes on their way to this socket that its kernel has not taken. Nobody else writes to this memory."""
-        self.greedy = False
-        """The last read filled a part of a buffer at least: a bulk transfer, which can wait."""
+        self.greedy = 0
+        """For how many reads this is still a bulk transfer, which can wait (`mtlskit.net.relay.fairness`)."""
+        self.resting = False
+        """Not to be read for now: others need the cores."""
         self.mask = 0
         """The events that are watched for this socket."""
         self.eof = False
@@ -171,8 +178,10 @@ class Pair:
         """The events to watch on `end`."""
         peer = end.peer
         mask = WRITE if end.held else 0
+        if end.eof or end.resting:
+            return mask
         # A peer that is deaf and has not ended may still say why: until then, nothing is read only to be dropped.
-        if not end.eof and not peer.held and (not peer.deaf or peer.eof) and len(end.held) <= _MOST_HELD:
+        if not peer.held and (not peer.deaf or peer.eof) and len(end.held) <= _MOST_HELD:
             mask |= READ
         return mask
 
@@ -207,9 +216,10 @@ class Pair:
             self._source_ended(end)
             return
         if count >= PART_SIZE:
-            end.greedy = buffers.greedy = True
+            end.greedy = _GREEDY_READS
+            buffers.greedy = True
         elif end.greedy:
-            end.greedy = False
+            end.greedy -= 1
         if self.deadline is not None and not (end.peer.deaf and end.held):
             # Bytes that are dropped do not help a client that does not take what is held for it.
             self._put_off()

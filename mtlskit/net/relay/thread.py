@@ -28,6 +28,7 @@ from typing import Self
 
 import trio
 
+from mtlskit.net.relay.fairness import Fairness
 from mtlskit.net.relay.observed import ObservedPair, pair_for
 from mtlskit.net.relay.pair import Buffers, End, Pair
 from mtlskit.net.relay.terms import HandOver
@@ -37,9 +38,6 @@ __all__ = ["SWITCH_INTERVAL", "Relay"]
 
 SWITCH_INTERVAL = 0.0005
 """Seconds. Ten times shorter than Python's default: see the module's text."""
-
-_WARY_TURNS = 32
-"""Turns after which interactive sessions that have been heard of no more no longer make bulk transfers read parts."""
 
 _STOP_PATIENCE = 10.0
 """Seconds that stopping waits for the thread, which only has sockets to close."""
@@ -57,8 +55,9 @@ class Relay:
         """By descriptor. All that the watcher watches, but for the one that wakes the thread."""
         self._commands: deque[Callable[[], None]] = deque()
         self._buffers = Buffers()
-        self._wary = 0
-        """For how many turns bulk transfers are still to read parts of a buffer."""
+        self._fairness = Fairness(self._watched, self._buffers)
+        self._resting: list[End] = []
+        """Bulk transfers that are not read until `Fairness.rest_left` says so."""
         self._pairs: dict[Pair, None] = {}
         """In the order in which they came."""
         self._ending: set[Pair] = set()
@@ -174,13 +173,21 @@ class Relay:
 
     def _turn(self) -> None:
         try:
-            ready = self._watcher.select(self._patience() if self._ending else None)
+            ready = self._watcher.select(self._patience() if self._ending or self._resting else None)
         except (OSError, ValueError) as exc:
             self._evict(exc)
             return
+        if self._buffers.greedy:
+            self._serve_fairly(ready)
+        else:
+            self._serve(ready)
+        if self._resting:
+            self._end_rest()
+        if self._ending:
+            self._expire()
+
+    def _serve(self, ready: list[tuple[int, int]]) -> None:
         watched, buffers = self._watched, self._buffers
-        if buffers.greedy:
-            ready = self._greedy_last(ready)
         for fd, mask in ready:
             end = watched.get(fd)
             if end is None:
@@ -197,27 +204,32 @@ class Relay:
                 pair.fail(exc)
             if pair.changed or pair.finished:
                 self._settle(pair)
-        if self._ending:
-            self._expire()
 
-    def _greedy_last(self, ready: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Let interactive sessions go first, and bulk transfers read parts as long as there are some."""
-        watched, buffers = self._watched, self._buffers
-        first: list[tuple[int, int]] = []
-        last: list[tuple[int, int]] = []
-        interactive = False
-        for item in ready:
-            end = watched.get(item[0])
+    def _serve_fairly(self, ready: list[tuple[int, int]]) -> None:
+        """Interactive sessions first, and bulk transfers as long as they are not to rest."""
+        fairness = self._fairness
+        first, bulk = fairness.order(ready)
+        self._serve(first)
+        if not bulk:
+            return
+        if fairness.begin_bulk():
+            self._serve(bulk)
+            if fairness.end_bulk():
+                return
+        for fd, _ in bulk:
+            end = self._watched.get(fd)
             if end is not None and end.greedy:
-                last.append(item)
-                continue
-            first.append(item)
-            if end is not None and item[1] & READ and not end.peer.greedy:
-                interactive = True
-        self._wary = _WARY_TURNS if interactive else max(0, self._wary - 1)
-        buffers.share(self._wary > 0)
-        buffers.greedy = bool(last) or self._wary > 0
-        return first + last
+                end.resting = True
+                self._resting.append(end)
+                self._settle(end.pair)
+
+    def _end_rest(self) -> None:
+        if self._fairness.rest_left() > 0:
+            return
+        rested, self._resting = self._resting, []
+        for end in rested:
+            end.resting = False
+            self._settle(end.pair)
 
     def _hear_wake_up(self) -> None:
         with suppress(BlockingIOError):
@@ -239,8 +251,11 @@ class Relay:
         self._settle(pair)
 
     def _patience(self) -> float:
-        earliest = min(pair.deadline or 0.0 for pair in self._ending)
-        return max(0.0, earliest - time.monotonic())
+        now = time.monotonic()
+        waits = [(pair.deadline or 0.0) - now for pair in self._ending]
+        if self._resting:
+            waits.append(self._fairness.rest_left())
+        return max(0.0, min(waits))
 
     def _expire(self) -> None:
         now = time.monotonic()
