@@ -55,6 +55,9 @@ def running(contender: Contender, place: Place) -> Iterator[int]:
             stderr=log,
             cwd=place.folder,
             env=_environment(),
+            # As a service has one: Linux shares the cores between sessions before it does between their processes
+            # (autogroup, sched(7)), and a proxy is no part of its clients. PostgreSQL has one of its own, too.
+            start_new_session=True,
         ) as process,
     ):
         try:

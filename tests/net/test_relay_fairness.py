@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from mtlskit.net.relay import Relay
-from mtlskit.net.relay.fairness import BULK_SHARE, BURST, LONGEST_REST
+from mtlskit.net.relay.fairness import BULK_SHARE, BURST, COMPANY, LONGEST_REST, SMALL
 from mtlskit.net.relay.pair import BUFFER_SIZE, PART_SIZE, Buffers, End, Pair
 from mtlskit.net.relay.watcher import READ, WRITE
 from tests.support.relay_peers import Session, Sessions, digest, fill, moved, noise, read_exactly, reset, together
@@ -65,9 +66,8 @@ def _bulk_turn(relay: Relay, session: Session[socket.socket], pair: Pair) -> int
     return moved
 
 
-@pytest.mark.usefixtures("clock")
 def test_bulk_transfers_read_parts_and_come_last_while_others_are_about(
-    by_hand: Relay, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    by_hand: Relay, clock: Clock, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bulk, interactive = sessions.plain(), sessions.plain()
     pair, other = [Pair(session.handover, lambda pair: None) for session in (bulk, interactive)]
@@ -88,9 +88,10 @@ def test_bulk_transfers_read_parts_and_come_last_while_others_are_about(
         assert _bulk_turn(by_hand, bulk, pair) <= PART_SIZE
         assert order == [other, pair]
         assert read_exactly(interactive.upstream, 3) == b"q%02d" % number
-    moved = [_bulk_turn(by_hand, bulk, pair) for _ in range(40)]
-    assert moved[0] <= PART_SIZE, "they may be back in a moment"
-    assert moved[-1] > PART_SIZE, "they have gone"
+    clock.now += COMPANY - 0.000_01
+    assert _bulk_turn(by_hand, bulk, pair) <= PART_SIZE, "they may be back in a moment"
+    clock.now += 0.000_02
+    assert _bulk_turn(by_hand, bulk, pair) > PART_SIZE, "they have gone"
 
 
 def test_a_bulk_transfer_is_no_company_to_itself(by_hand: Relay, sessions: Sessions) -> None:
@@ -162,8 +163,8 @@ def test_a_bulk_transfer_that_had_its_share_rests_and_interactive_sessions_do_no
     for _ in range(50):
         _ask(by_hand, interactive)
     assert pair.bytes_up == before, "it rests"
-    # Two thirds of the time are for others: what took 2 ms is followed by a rest of 4.
-    clock.now += 2 * BURST * (1 / BULK_SHARE - 1) - 0.000_01
+    # Three quarters of the time are for others: what took 2 ms, after 1 ms for nothing, is followed by a rest of 5.
+    clock.now += 2 * BURST * (1 / BULK_SHARE - 1) - BURST - 0.000_01
     _ask(by_hand, interactive)
     _ask(by_hand, interactive)
     assert pair.bytes_up == before, "still"
@@ -240,27 +241,84 @@ def test_an_end_during_a_rest(by_hand: Relay, clock: Clock, dear: Dear, sessions
         assert pair.client.mask & READ
 
 
-def test_a_transfer_with_short_reads_in_between_is_no_company(by_hand: Relay, clock: Clock, sessions: Sessions) -> None:
-    """Where it is as fast as its reader it has such reads; only eight in a row make it interactive."""
-    fast, slow = sessions.plain(), sessions.plain()
-    pair, _ = _started(by_hand, fast, slow)
-    _bulk_turn(by_hand, fast, pair)
-    for chunk in range(3):
-        slow.client.sendall(bytes(PART_SIZE))
+def test_a_session_of_small_questions_and_large_answers_is_no_company_to_itself(
+    by_hand: Relay, clock: Clock, dear: Dear, sessions: Sessions
+) -> None:
+    session = sessions.plain()
+    (pair,) = _started(by_hand, session)
+    dear.cost = LONGEST_REST
+    for number in range(40):
+        session.client.sendall(b"how much?")
         by_hand._turn()
-        assert len(read_exactly(slow.upstream, PART_SIZE)) == PART_SIZE
-        if chunk == 0:  # nobody could know yet
-            while _bulk_turn(by_hand, fast, pair) <= PART_SIZE:
-                pass
-        for _ in range(7):
-            slow.client.sendall(b"a few")
-            assert _bulk_turn(by_hand, fast, pair) > PART_SIZE, "no need to make room"
-            assert read_exactly(slow.upstream, 5) == b"a few"
-    for _ in range(2):
-        slow.client.sendall(b"a few")
-        last = _bulk_turn(by_hand, fast, pair)
-        assert read_exactly(slow.upstream, 5) == b"a few"
-    assert last == PART_SIZE
+        assert read_exactly(session.upstream, 9) == b"how much?"
+        answer = bytes(6 if number % 12 else 5 * PART_SIZE)
+        session.upstream.sendall(answer)
+        wanted = pair.bytes_down + len(answer)
+        while pair.bytes_down < wanted:
+            by_hand._turn()
+            assert not by_hand._resting
+        assert read_exactly(session.client, len(answer)) == answer
+
+
+@pytest.mark.parametrize(("size", "is_company"), [(1, True), (SMALL, True), (SMALL + 1, False), (16 * 1024, False)])
+def test_who_is_company(by_hand: Relay, clock: Clock, sessions: Sessions, size: int, *, is_company: bool) -> None:
+    """Small messages are; what is neither small nor a bulk transfer is served at once, and nobody makes room for it."""
+    bulk, other = sessions.plain(), sessions.plain()
+    pair, _ = _started(by_hand, bulk, other)
+    for _ in range(3):
+        _bulk_turn(by_hand, bulk, pair)
+        clock.now += COMPANY  # nothing is known of a session that has not said anything yet
+        other.client.sendall(bytes(size))
+        moved = _bulk_turn(by_hand, bulk, pair)
+        assert len(read_exactly(other.upstream, size)) == size
+    assert (moved <= PART_SIZE) == is_company
+
+
+def test_a_transfer_that_has_just_ended_is_no_company(by_hand: Relay, clock: Clock, sessions: Sessions) -> None:
+    bulk, other = sessions.plain(), sessions.plain()
+    pair, other_pair = _started(by_hand, bulk, other)
+    other.client.sendall(bytes(BUFFER_SIZE))
+    while other_pair.bytes_up < BUFFER_SIZE:
+        _bulk_turn(by_hand, bulk, pair)
+    assert len(read_exactly(other.upstream, BUFFER_SIZE)) == BUFFER_SIZE
+    moved = []
+    for _ in range(3):
+        clock.now += COMPANY
+        other.client.sendall(b"a few")
+        moved.append(_bulk_turn(by_hand, bulk, pair))
+        assert len(read_exactly(other.upstream, 5)) == 5
+    assert min(moved[1:]) > PART_SIZE
+    clock.now += 1
+    other.client.sendall(b"a few")
+    assert _bulk_turn(by_hand, bulk, pair) == PART_SIZE
+
+
+@pytest.mark.parametrize("timer", ["exact", "epoll"])
+@pytest.mark.parametrize("part", [0.000_06, 0.000_3, 0.001])
+def test_the_share_is_kept_over_many_rests(by_hand: Relay, clock: Clock, timer: str, part: float) -> None:
+    """A timer that counts in milliseconds oversleeps, and what was overslept is not lost."""
+    fairness = by_hand._fairness
+    began, served = clock.now, 0.0
+    while clock.now < began + 10:
+        fairness._company_until = clock.now + COMPANY
+        assert fairness.begin_bulk()
+        clock.now += part
+        served += part
+        if not fairness.end_bulk():
+            left = fairness.rest_left()
+            assert BURST < left <= LONGEST_REST
+            clock.now += left if timer == "exact" else math.ceil(left * 1000) / 1000
+    assert served / (clock.now - began) == pytest.approx(BULK_SHARE, rel=0.05)
+
+
+def test_a_transfer_below_its_share_never_rests(by_hand: Relay, clock: Clock) -> None:
+    fairness = by_hand._fairness
+    for _ in range(10_000):
+        fairness._company_until = clock.now + COMPANY
+        assert fairness.begin_bulk()
+        clock.now += 0.000_1
+        assert fairness.end_bulk()
+        clock.now += 0.000_1 * (1 / BULK_SHARE - 1)
 
 
 async def test_transfers_that_rest_arrive_whole(

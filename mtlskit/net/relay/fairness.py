@@ -2,82 +2,102 @@
 
 Theory of operation
 ===================
-A session is a **bulk transfer** in a direction in which one read has lately brought `PART_SIZE` bytes or more; all
-others are **interactive**. As long as no bulk transfer is about, nothing of this is asked. When both are,
+A direction whose last read brought `PART_SIZE` bytes or more is a **bulk transfer**. One whose last read brought
+`SMALL` bytes or less is **interactive**, unless its session has been a bulk transfer a moment ago. All else is neither:
+it is not held back, and nobody makes room for it. As long as there is no bulk transfer, nothing of this is asked. When
+there are both,
 
-* interactive sessions come first in their turn,
+* what is no bulk transfer comes first in its turn,
 * a bulk transfer reads `PART_SIZE` bytes a turn instead of a whole buffer, and
-* bulk transfers together take `BULK_SHARE` of the thread's time, and then **rest**: their sockets are not watched until
-  they are back at their share.
+* bulk transfers together take `BULK_SHARE` of the time, and then **rest**: their sockets are not read until they are
+  back at their share.
 
 The rest is not for the relay, which could serve both, but for what is around it. Where a transfer is as fast as the
 machine, its client, its server and the relay fill the cores, and each message of an interactive session waits for one
-of them to be scheduled, three times on its way. A transfer that a network paces takes less than its share anyway, and
-never rests.
+of them to be scheduled, three times on its way. A transfer that a network paces takes less than its share by itself,
+and hardly ever rests.
 
-The share is kept by one number, `_due`: the time at which bulk transfers would be at their share had they begun to be
-served when they did (the generic cell rate algorithm, ITU-T I.371, with time as the load). They may be ahead of it by
-`BURST`, so that a rest is as long as the system's timers are exact.
+What counts is the time that passes while transfers are served, and not the CPU that the relay takes for it: on a busy
+machine it passes faster, and there transfers are to get less.
+
+The share is kept as by the generic cell rate algorithm (ITU-T I.371), with the time taken as the load. `_due`, its
+*theoretical arrival time*, is when what transfers were given will be exactly their share of the time since. Transfers
+that are more than `BURST` ahead of it wait until it has come, not only until they are within `BURST` again, since no
+timer is exact enough for shorter rests. What they overslept is given back, `BURST` at most.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Final
 
-from mtlskit.net.relay.pair import Buffers, End
+from mtlskit.net.relay.pair import PART_SIZE, Buffers, End
 from mtlskit.net.relay.watcher import READ
 
-__all__ = ["BULK_SHARE", "BURST", "LONGEST_REST", "Fairness"]
+__all__ = ["BULK_SHARE", "BURST", "COMPANY", "LONGEST_REST", "SMALL", "Fairness"]
 
-BULK_SHARE: Final = 1 / 3
-"""Of the thread's time, for all bulk transfers together while interactive sessions are about."""
+BULK_SHARE: Final = 1 / 4
+"""Of the time, for all bulk transfers together while interactive sessions are about."""
 
 BURST: Final = 0.001
-"""Seconds by which bulk transfers may be ahead of their share."""
+"""Seconds by which bulk transfers may be ahead of their share: epoll counts in milliseconds."""
 
 LONGEST_REST: Final = 0.010
-"""Seconds. Reached only where a turn of many transfers has taken milliseconds by itself."""
+"""Seconds. Where turns take milliseconds by themselves, because transfers are many or the machine is busy, it is this
+that ends a rest, and transfers get more than their share."""
 
-_WARY_TURNS: Final = 32
-"""Turns after which interactive sessions that have been heard of no more no longer count as being about."""
+COMPANY: Final = 0.005
+"""Seconds for which an interactive session counts as being about after each of its messages."""
+
+SMALL: Final = 4096
+"""Bytes of a read. PostgreSQL sends large results in records of 8 KiB."""
+
+_MEMORY: Final = 0.1
+"""Seconds for which a session that was a bulk transfer is no company: its questions belong to its large answers."""
+
+_RESTS: Final = sys.platform != "win32"
+"""Windows' timers, at 15 ms, are too coarse."""
 
 
 class Fairness:
     """The decisions; the thread carries them out."""
 
-    __slots__ = ("_began", "_buffers", "_due", "_rest_until", "_wary", "_watched", "clock")
+    __slots__ = ("_began", "_buffers", "_bulk_until", "_company_until", "_due", "_rest_until", "_watched", "clock")
 
     def __init__(self, watched: Mapping[int, End], buffers: Buffers) -> None:
         self.clock = time.monotonic
         self._watched = watched
         self._buffers = buffers
-        self._wary = 0
-        """For how many turns interactive sessions still count as being about."""
+        self._company_until = 0.0
+        """Until when interactive sessions count as being about."""
+        self._bulk_until = 0.0
+        """Until when bulk transfers do."""
         self._began = 0.0
         self._due = 0.0
         self._rest_until = 0.0
 
     def order(self, ready: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """Part what is ready into what comes first and bulk transfers to be read, and say how much these may read."""
-        watched, buffers = self._watched, self._buffers
+        watched, buffers, now = self._watched, self._buffers, self.clock()
         first: list[tuple[int, int]] = []
         bulk: list[tuple[int, int]] = []
-        interactive = False
         for item in ready:
             end = watched.get(item[0])
             if end is None or not item[1] & READ:
                 first.append(item)
-            elif end.greedy:
+            elif end.size >= PART_SIZE:
                 bulk.append(item)
+                end.pair.bulk_until = now + _MEMORY
             else:
                 first.append(item)
-                # What a bulk transfer hears from its other side is no company to it.
-                interactive = interactive or not end.peer.greedy
-        self._wary = _WARY_TURNS if interactive else max(0, self._wary - 1)
-        buffers.share(self._wary > 0)
-        buffers.greedy = bool(bulk) or self._wary > 0
+                if end.size <= SMALL and end.peer.size < PART_SIZE and end.pair.bulk_until <= now:
+                    self._company_until = now + COMPANY
+        if bulk:
+            self._bulk_until = now + COMPANY
+        buffers.greedy = now < self._bulk_until
+        buffers.share(buffers.greedy and now < self._company_until)
         return first, bulk
 
     def begin_bulk(self) -> bool:
@@ -87,14 +107,15 @@ class Fairness:
 
     def end_bulk(self) -> bool:
         """They have been served. Whether they may be served again: False where they must rest first."""
-        if not self._wary:
-            return True
         now = self.clock()
-        due = max(self._due, self._began) + (now - self._began) / BULK_SHARE
+        if now >= self._company_until or not _RESTS:
+            return True
+        due = max(self._due, self._began - BURST) + (now - self._began) / BULK_SHARE
         self._due = due = min(due, now + LONGEST_REST)
         if due - now <= BURST:
             return True
         self._rest_until = due
+        self._bulk_until = due + COMPANY
         return False
 
     def rest_left(self) -> float:

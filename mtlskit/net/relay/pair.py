@@ -52,10 +52,6 @@ PART_SIZE = 64 * 1024
 """Bytes read in one turn from a bulk transfer while interactive sessions are about: one turn of it is what they have to
 wait for. It costs the transfer a fifth to a half more CPU for each byte."""
 
-_GREEDY_READS = 8
-"""Reads below `PART_SIZE` after which a bulk transfer no longer counts as one. A transfer that is as fast as its reader
-has such reads in between, and would be taken for the company that it should make room for."""
-
 _MOST_HELD = 2 * BUFFER_SIZE
 """An end with more than this held for it is not read. One buffer of plain text never gets there; an upstream does that
 asks for key updates (RFC 8446 section 4.6.3) and does not read the answers, which would fill our memory."""
@@ -79,7 +75,7 @@ class Buffers:
         self._whole = memoryview(bytearray(size))
         self.raw = self._whole
         self.greedy = False
-        """Some session has filled a part of a buffer at least. Set by the sessions; the thread takes it back."""
+        """Some session has filled a part of a buffer at least. Set by the sessions; `Fairness` takes it back."""
         # A read can complete a record whose first part (up to 16 KiB) came with the one before, so decrypting one
         # buffer of ciphertext needs a little more room than that to be done in one go.
         self.clear = memoryview(bytearray(size + 32 * 1024))
@@ -97,13 +93,13 @@ class End:
         "engine",
         "eof",
         "fd",
-        "greedy",
         "held",
         "mask",
         "notified",
         "pair",
         "peer",
         "resting",
+        "size",
         "sock",
         "write_closed",
     )
@@ -115,8 +111,8 @@ class End:
         self.engine = engine
         self.held = memoryview(held) if held else _NOTHING
         """Bytes on their way to this socket that its kernel has not taken. Nobody else writes to this memory."""
-        self.greedy = 0
-        """For how many reads this is still a bulk transfer, which can wait (`mtlskit.net.relay.fairness`)."""
+        self.size = 0
+        """Bytes of the last read, which tell a bulk transfer from a conversation (`mtlskit.net.relay.fairness`)."""
         self.resting = False
         """Not to be read for now: others need the cores."""
         self.mask = 0
@@ -136,6 +132,7 @@ class Pair:
     """The state of one session. Every method is called by the relay's thread."""
 
     __slots__ = (
+        "bulk_until",
         "bytes_down",
         "bytes_up",
         "changed",
@@ -161,6 +158,8 @@ class Pair:
         self.on_finished = on_finished
         self.bytes_up = 0
         self.bytes_down = len(handover.to_client)
+        self.bulk_until = 0.0
+        """Until when this counts as a bulk transfer, even with short reads in between."""
         self.changed = True
         """`interest` may have changed; set at the rare turns that change it, so that the steady state asks nothing."""
         self.deadline: float | None = None
@@ -215,11 +214,9 @@ class Pair:
         if not count:
             self._source_ended(end)
             return
+        end.size = count
         if count >= PART_SIZE:
-            end.greedy = _GREEDY_READS
             buffers.greedy = True
-        elif end.greedy:
-            end.greedy -= 1
         if self.deadline is not None and not (end.peer.deaf and end.held):
             # Bytes that are dropped do not help a client that does not take what is held for it.
             self._put_off()

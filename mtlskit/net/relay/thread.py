@@ -30,7 +30,7 @@ import trio
 
 from mtlskit.net.relay.fairness import Fairness
 from mtlskit.net.relay.observed import ObservedPair, pair_for
-from mtlskit.net.relay.pair import Buffers, End, Pair
+from mtlskit.net.relay.pair import PART_SIZE, Buffers, End, Pair
 from mtlskit.net.relay.terms import HandOver
 from mtlskit.net.relay.watcher import READ, WRITE, Watcher, default_watcher
 
@@ -218,7 +218,7 @@ class Relay:
                 return
         for fd, _ in bulk:
             end = self._watched.get(fd)
-            if end is not None and end.greedy:
+            if end is not None and end.size >= PART_SIZE:
                 end.resting = True
                 self._resting.append(end)
                 self._settle(end.pair)
