@@ -8,6 +8,8 @@ the root itself.
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +19,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from mtlskit.config.values import IdentityConfig, IssuerKind
 from mtlskit.errors import Code, IdentityError
 from mtlskit.net.files import read_public
 from mtlskit.pki.certificates import bounded_text, extension, is_issued_by, issuer_text, load_certificates, subject_text
@@ -32,7 +35,7 @@ _MOST_ENTRIES = 1000
 
 @dataclass(frozen=True)
 class Missing:
-    """What is not in the file, and how to get it there."""
+    """What is not in the file, and how to get a file that has it."""
 
     error: IdentityError
     commands: tuple[str, ...]
@@ -40,23 +43,61 @@ class Missing:
 
 
 def missing_intermediate(
-    chain: Sequence[x509.Certificate], path: Path, told: Path, anchors: tuple[Path, Sequence[x509.Certificate]] | None
+    chain: Sequence[x509.Certificate],
+    path: Path,
+    config: IdentityConfig,
+    anchors: tuple[Path, Sequence[x509.Certificate]] | None,
 ) -> Missing | None:
-    """Of the chain in `path` (called `told`). `anchors` are those of the server's CA file. Blocks on the disk."""
+    """Of the chain in `path`: the identity's `cert`, links followed. `anchors` are those of the server's CA file.
+
+    Blocks on the disk.
+    """
     last = next((each for each in chain if not any(is_issued_by(each, other) for other in chain)), None)
     if last is None:
         return None
     issuer = issuer_text(last)
-    sentence = f"{told}: the certificate of the intermediate CA {issuer} is missing, which issued {subject_text(last)}"
-    why = "servers that know the root alone refuse such a certificate: append the intermediate's to the file"
+    what = f"the certificate of the intermediate CA {issuer} is missing, which issued {subject_text(last)}"
+    sentence = f"{config.cert}: {what}"
+    why = "servers that know the root alone refuse such a certificate"
+    if config.issuer.kind is not IssuerKind.FILES:  # nobody but mtlskit writes into the store
+        why += ": whoever issues it has to deliver the intermediate's behind it"
     found = _found(last, path, anchors)
     if found is not None:
-        error = IdentityError(Code.CHAIN_INCOMPLETE, f"{sentence}; it lies in {found}", why)
-        return Missing(error, (f"cat {shlex.quote(str(found))} >> {shlex.quote(str(told))}",), issuer)
+        sentence += f"; it lies in {found}"
+        if config.issuer.kind is not IssuerKind.FILES:
+            return Missing(IdentityError(Code.CHAIN_INCOMPLETE, sentence, why), (), issuer)
+        both = _free_name(config.cert)
+        hint = f"{why}: write both into a new file, and point to it with `cert = {json.dumps(str(both))}`"
+        error = IdentityError(Code.CHAIN_INCOMPLETE, sentence, f"{hint} (flag: --cert)")
+        return Missing(error, (_join_command(path, config.cert, found, both),), issuer)
     if above := _named_above(last):
-        error = IdentityError(Code.CHAIN_INCOMPLETE, f"{sentence} (its own issuer is {above})", f"{why}; its CA has it")
+        hint = f"{why}; its CA has it: put it behind the client's own"
+        error = IdentityError(Code.CHAIN_INCOMPLETE, f"{sentence} (its own issuer is {above})", hint)
         return Missing(error, (), issuer)
     return None
+
+
+def _free_name(cert: Path) -> Path:
+    """`client-chain.crt` beside `client.crt`, or one with a number: nothing that is there is written over."""
+    for number in range(1, _MOST_ENTRIES):
+        more = "" if number == 1 else f"-{number}"
+        name = cert.with_name(f"{cert.stem}-chain{more}{cert.suffix}")
+        if not os.path.lexists(name):
+            break
+    return name
+
+
+def _join_command(path: Path, cert: Path, found: Path, both: Path) -> str:
+    """Writes a new file: the old one stays as it is, for whoever else uses it, and for the way back."""
+    data = b""
+    with suppress(IdentityError):
+        data = read_public(path, "certificate file")
+    first, second, target = (shlex.quote(str(each)) for each in (cert, found, both))
+    # Without the line's end the first certificate's last line and the second's first would be one.
+    joined = f"cat {first} {second}" if data.endswith(b"\n") else f"{{ cat {first}; echo; cat {second}; }}"
+    if b"PRIVATE KEY" in data:  # a file with both: the new one is for nobody else, either
+        return f"(umask 077; {joined} > {target})"
+    return f"{joined} > {target}"
 
 
 def _found(last: x509.Certificate, path: Path, anchors: tuple[Path, Sequence[x509.Certificate]] | None) -> Path | None:
