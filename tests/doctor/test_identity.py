@@ -165,7 +165,12 @@ def test_an_intermediate_is_missing(pki: Pki, tmp_path: Path, valid: dict[str, A
     both = flags["cert"].with_name(f"{flags['cert'].stem}-chain{flags['cert'].suffix}")
     assert f'`cert = "{both}"`' in finding.hint
     assert of(look(pki, **flags | {"cert": both}), "identity.chain").verdict is Verdict.PASS
-    # What is there by now is not written over, whoever looks again.
+    # Who looks again before anything points to it is told to do that, and to write no third file.
+    again = of(look(pki, **flags), "identity.chain")
+    assert f'that file has both: point to it with `cert = "{both}"`' in again.hint
+    assert not again.commands
+    # What is there and is something else is not written over.
+    both.write_text("notes")
     assert f"{both.stem}-2{both.suffix}" in of(look(pki, **flags), "identity.chain").commands[0]
 
 

@@ -61,15 +61,16 @@ def missing_intermediate(
     why = "servers that know the root alone refuse such a certificate"
     if config.issuer.kind is not IssuerKind.FILES:  # nobody but mtlskit writes into the store
         why += ": whoever issues it has to deliver the intermediate's behind it"
-    found = _found(last, path, anchors)
+    found, has_both = _found(chain, last, path, anchors)
     if found is not None:
         sentence += f"; it lies in {found}"
         if config.issuer.kind is not IssuerKind.FILES:
             return Missing(IdentityError(Code.CHAIN_INCOMPLETE, sentence, why), (), issuer)
-        both = _free_name(config.cert)
-        hint = f"{why}: write both into a new file, and point to it with `cert = {json.dumps(str(both))}`"
-        error = IdentityError(Code.CHAIN_INCOMPLETE, sentence, f"{hint} (flag: --cert)")
-        return Missing(error, (_join_command(path, config.cert, found, both),), issuer)
+        both = found if has_both else _free_name(config.cert)
+        first = "that file has both: " if has_both else "write both into a new file, and "
+        hint = f"{why}: {first}point to it with `cert = {json.dumps(str(both))}` (flag: --cert)"
+        commands = () if has_both else (_join_command(path, config.cert, found, both),)
+        return Missing(IdentityError(Code.CHAIN_INCOMPLETE, sentence, hint), commands, issuer)
     if above := _named_above(last):
         hint = f"{why}; its CA has it: put it behind the client's own"
         error = IdentityError(Code.CHAIN_INCOMPLETE, f"{sentence} (its own issuer is {above})", hint)
@@ -100,18 +101,28 @@ def _join_command(path: Path, cert: Path, found: Path, both: Path) -> str:
     return f"{joined} > {target}"
 
 
-def _found(last: x509.Certificate, path: Path, anchors: tuple[Path, Sequence[x509.Certificate]] | None) -> Path | None:
-    """The file with the issuer of `last`, which is no root."""
+def _found(
+    chain: Sequence[x509.Certificate],
+    last: x509.Certificate,
+    path: Path,
+    anchors: tuple[Path, Sequence[x509.Certificate]] | None,
+) -> tuple[Path | None, bool]:
+    """The file with the issuer of `last`, which is no root; and whether it has all of the chain as well.
+
+    One that has is the file that was made for this, and that nothing points to yet.
+    """
     places = [] if anchors is None else [anchors]
-    found = None
+    found, has_both = None, False
     for place, certificates in (*places, *neighbours(path)):
         for certificate in certificates:
             if not is_issued_by(last, certificate):
                 continue
             if is_self_signed(certificate):
-                return None  # a root; another form of it that is cross-signed is nothing that servers lack
-            found = found or place
-    return found
+                return None, False  # a root; another form of it that is cross-signed is nothing that servers lack
+            whole = all(each in certificates for each in chain)
+            if found is None or (whole and not has_both):
+                found, has_both = place, whole
+    return found, has_both
 
 
 def neighbours(path: Path) -> Iterator[tuple[Path, Sequence[x509.Certificate]]]:
