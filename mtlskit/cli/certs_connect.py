@@ -1,13 +1,16 @@
-"""`mtlskit certs show --connect`: what a server presents, and how it shakes hands, whatever we think of it."""
+"""`mtlskit certs show --connect`: what a server presents, how it shakes hands, and whether it takes our certificate,
+whatever we think of it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -15,17 +18,20 @@ from mtlskit.cli.certs_words import certificate_json, tell_certificates
 from mtlskit.cli.render import Colour, line, painted, print_json
 from mtlskit.cli.usage import harmless
 from mtlskit.config.values import Verify, VerifyMode
-from mtlskit.doctor.case import Case, Means
+from mtlskit.doctor.case import Case, Identified, Means, Shaken
+from mtlskit.doctor.checks.client_certificate import present
 from mtlskit.doctor.checks.tls import anchors_of, chain_only_context, recording_context
 from mtlskit.doctor.finding import Finding, Verdict
 from mtlskit.doctor.gather import from_flags
-from mtlskit.doctor.tls.handshake import Target
+from mtlskit.doctor.tls.contexts import looking
+from mtlskit.doctor.tls.handshake import Handshake, Target
 from mtlskit.doctor.tls.looking import Contexts, Look, look
 from mtlskit.doctor.tls.telling import Teller
 from mtlskit.errors import Code, ConfigError
 from mtlskit.net.faults import dns_fault
-from mtlskit.net.identity import Trust, pair_of, trust_of, verifying_context
+from mtlskit.net.identity import IdentitySnapshot, Trust, pair_of, show_pair, trust_of, verifying_context
 from mtlskit.net.names import Names
+from mtlskit.pki.certificates import subject_text
 from mtlskit.pki.facts import certificate_facts
 from mtlskit.telemetry.logs import printable
 
@@ -39,6 +45,29 @@ _STEP = 5.0
 
 _COLOURS = {Verdict.FAIL: Colour.RED, Verdict.WARN: Colour.YELLOW}
 
+_REFUSALS: Final = frozenset(
+    {
+        Code.TLS_CLIENT_CERTIFICATE_REFUSED,
+        Code.TLS_CLIENT_CERTIFICATE_REQUIRED,
+        Code.TLS_CLIENT_CA_UNKNOWN,
+        Code.TLS_CLIENT_CERTIFICATE_EXPIRED,
+        Code.TLS_CLIENT_CERTIFICATE_REVOKED,
+        Code.TLS_OTHER_CA_ASKED,
+        Code.TLS_HANDSHAKE_FAILED,
+    }
+)
+"""What says that ours was not taken. Silence and a closed connection may have other reasons."""
+
+
+@dataclass(frozen=True)
+class _Ours:
+    """What the server makes of the client certificate that was given."""
+
+    subject: str
+    taken: bool | None
+    """None: it was not asked for, or it is not known."""
+    findings: tuple[Finding, ...] = ()
+
 
 def show_connected(connect: str, flags: Mapping[str, Any], server_name: str | None, *, as_json: bool) -> bool:
     """Print it; whether nothing fails. Raises MtlskitError for a wrong flag, and where nobody can be reached."""
@@ -48,16 +77,17 @@ def show_connected(connect: str, flags: Mapping[str, Any], server_name: str | No
         raise ConfigError(
             Code.USAGE, f"--connect {harmless(connect)} is not one server", "name one: --connect HOST:PORT"
         )
-    teller, findings = trio.run(_looked, case, server_name)
-    good = not any(finding.verdict is Verdict.FAIL for finding in findings)
+    teller, findings, ours = trio.run(_looked, case, server_name)
+    every = (*findings, *(() if ours is None else ours.findings))
+    good = not any(finding.verdict is Verdict.FAIL for finding in every)
     if as_json:
-        print_json(_json(teller, findings, good=good))
+        print_json(_json(teller, every, ours, good=good))
     else:
-        _tell(teller, findings)
+        _tell(teller, findings, ours)
     return good
 
 
-async def _looked(case: Case, server_name: str | None) -> tuple[Teller, tuple[Finding, ...]]:
+async def _looked(case: Case, server_name: str | None) -> tuple[Teller, tuple[Finding, ...], _Ours | None]:
     """Look at the first address that takes a connection, and say what is found."""
     now = datetime.now(UTC)
     (endpoint,) = case.tunnel.upstream
@@ -81,7 +111,31 @@ async def _looked(case: Case, server_name: str | None) -> tuple[Teller, tuple[Fi
         raise seen.recorded.fault(target, _STEP, verify)
     anchors = None if trust is None else anchors_of(trust, pair)
     teller = Teller(target, seen, verify, anchors, (), _STEP, now)
-    return teller, await trio.to_thread.run_sync(lambda: tuple(teller.findings()), abandon_on_cancel=True)
+    findings = await trio.to_thread.run_sync(lambda: tuple(teller.findings()), abandon_on_cancel=True)
+    ours = None if pair is None else await _shown(case, teller, pair, verify)
+    return teller, findings, ours
+
+
+async def _shown(case: Case, teller: Teller, pair: CheckedPair, verify: Verify) -> _Ours:
+    """Show our certificate, and wait for the first answer: under TLS 1.3 it is no part of the handshake.
+
+    Like everything here it is done whether the server is trusted or not. It is told the name in the certificate, which
+    it has seen before, and no password.
+    """
+    target, seen = teller.target, teller.look
+    subject = subject_text(pair.leaf)
+    if not seen.shaken:
+        return _Ours(subject, None)
+    context = looking(target.alpn)
+    show_pair(context, pair, source=case.tunnel.identity.cert)
+    snapshot = IdentitySnapshot(case.tunnel.identity.name, pair, context, verify, ())
+    shaken = Shaken(asks_for_certificate=seen.recorded.asks, ca_names=seen.recorded.ca_names)
+    said = await present(case, target.endpoint, target.address, Identified(pair=pair, snapshot=snapshot), shaken)
+    taken: bool | None = None
+    if shaken.asks_for_certificate is not False:
+        refused = any(finding.code in _REFUSALS for finding in said.findings)
+        taken = True if said.accepted else False if refused else None
+    return _Ours(subject, taken, said.findings)
 
 
 def _contexts(target: Target, trust: Trust | None, pair: CheckedPair | None) -> Contexts:
@@ -92,7 +146,7 @@ def _contexts(target: Target, trust: Trust | None, pair: CheckedPair | None) -> 
     return Contexts(recording, verifying, chain_only_context(trust))
 
 
-def _json(teller: Teller, findings: Sequence[Finding], *, good: bool) -> dict[str, object]:
+def _json(teller: Teller, findings: Sequence[Finding], ours: _Ours | None, *, good: bool) -> dict[str, object]:
     seen: Look = teller.look
     shown = seen.shown
     return {
@@ -106,6 +160,7 @@ def _json(teller: Teller, findings: Sequence[Finding], *, good: bool) -> dict[st
         "versions": seen.versions,
         "asks_for_certificate": shown.asks,
         "ca_names": list(shown.ca_names),
+        "certificate_taken": None if ours is None else ours.taken,
         "certificates": [certificate_json(certificate_facts(each, teller.now)) for each in seen.chain],
         "more_certificates": shown.more,
         "findings": [
@@ -121,24 +176,52 @@ def _json(teller: Teller, findings: Sequence[Finding], *, good: bool) -> dict[st
     }
 
 
-def _tell(teller: Teller, findings: Sequence[Finding]) -> None:
-    line(printable(str(teller.target)))
-    tell_certificates([certificate_facts(each, teller.now) for each in teller.look.chain])
-    shown = teller.look.shown
-    if shown.more:
-        line()
-        line(f"  and {shown.more} more certificates, which are not looked at")
+def _tell(teller: Teller, findings: Sequence[Finding], ours: _Ours | None) -> None:
+    """The verdicts first: what a person has asked for is seldom in the certificates."""
+    line(printable(f"what the server at {teller.target} shows:"))
     line()
-    if shown.asks is not None:
+    _tell_findings([finding for finding in findings if finding.check == "tls.verify"])
+    _tell_ours(teller.look.shown, ours)
+    _tell_findings([finding for finding in findings if finding.check not in ("tls.verify", "tls.chain")])
+    tell_certificates([certificate_facts(each, teller.now) for each in teller.look.chain])
+    if more := teller.look.shown.more:
+        line()
+        line(f"  and {more} more certificates, which are not looked at")
+
+
+def _tell_ours(shown: Handshake, ours: _Ours | None) -> None:
+    """Whether the server asks for a client certificate, and what it makes of ours."""
+    if shown.asks is None:
+        _row("client cert", "it is not known whether the server asks for a client certificate")
+    elif shown.asks:
         named = "; ".join(shown.ca_names) or "it names no CA"
-        asked = f"the server asks for a client certificate ({named})" if shown.asks else "it asks for none"
-        line(printable(f"  {'client cert':<14}{asked}"))
-    for finding in findings:
-        if finding.check == "tls.chain":
-            continue
-        label = finding.check.removeprefix("tls.")
+        _row("client cert", f"the server asks for a client certificate ({named})")
+    else:
+        _row("client cert", "the server asks for no client certificate")
+    if ours is None:
+        if shown.asks:
+            _row("ours", "none was given: with --cert FILE --key FILE it is seen whether the server takes it")
+        return
+    verdict = {True: "taken", False: "not taken", None: "not known"}[ours.taken]
+    if shown.asks is False:
+        verdict = "not asked for"
+    for finding in ours.findings:
         code = f" [{finding.code}]" if finding.code else ""
-        seen = f"not compared: {finding.because}" if finding.verdict is Verdict.SKIPPED else finding.seen
-        line(f"  {label:<14}" + painted(printable(f"{seen}{code}"), _COLOURS.get(finding.verdict)))
-        if finding.hint:
-            line(printable(f"  {'':<14}{finding.hint}"))
+        _row("ours", f"{verdict} ({ours.subject}): {finding.seen}{code}", _COLOURS.get(finding.verdict))
+        _row("", finding.hint)
+    if not ours.findings:
+        _row("ours", f"{verdict} ({ours.subject}): there was no handshake in which it could be shown")
+
+
+def _tell_findings(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        code = f" [{finding.code}]" if finding.code else ""
+        skipped = finding.verdict is Verdict.SKIPPED  # nothing but the comparison ever is
+        seen = "not compared: no CA was given (--ca FILE)" if skipped else finding.seen
+        _row(finding.check.removeprefix("tls."), f"{seen}{code}", _COLOURS.get(finding.verdict))
+        _row("", finding.hint)
+
+
+def _row(label: str, text: str, colour: Colour | None = None) -> None:
+    if text:
+        line(f"  {label:<14}" + painted(printable(text), colour))

@@ -1,5 +1,7 @@
 """How a report is shown to people: for each tunnel the cause and what to type, then the layers in their order.
 
+Tunnels that fail for the same cause stand together beneath it, and it is said once.
+
 Sentences are wrapped at the width of the terminal. Commands never are, and nothing stands on their line: they are there
 to be copied.
 """
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from mtlskit.doctor.explain.known import Explanation
     from mtlskit.doctor.finding import Finding
     from mtlskit.doctor.report.changes import Change
+    from mtlskit.doctor.report.folding import Group
     from mtlskit.doctor.report.outline import Entry, Row
 
 __all__ = ["show_change", "show_explanations", "show_report"]
@@ -54,19 +57,23 @@ class _Style:
     width: int
     quiet: bool = False
     verbose: bool = False
+    folded: bool = False
+    """The cause stands above, said of several tunnels."""
 
 
 def show_report(report: Report, *, quiet: bool = False, verbose: bool = False, interrupted: bool = False) -> None:
     """All tunnels, and one line in the end. `quiet`: only what is wrong; nothing where nothing is."""
+    from mtlskit.doctor.report.folding import grouped
     from mtlskit.doctor.report.outline import summary
     from mtlskit.doctor.report.redaction import told
 
     style = _Style(_width(), quiet, verbose)
     shown = [each for each in report.diagnoses if not quiet or not each.healthy or each.warnings]
-    for diagnosis in shown:
-        for text in _diagnosis_lines(diagnosis, style):
-            _print(text)
-        line()
+    for group in grouped(shown):
+        for block in _group_blocks(group, style):
+            for text in block:
+                _print(text)
+            line()
     if interrupted:
         _print(painted("interrupted: this is what was seen so far", Colour.YELLOW))
     elif shown or not quiet:
@@ -120,6 +127,27 @@ def _clock(moment: datetime) -> str:
     return f"{moment.astimezone():%H:%M:%S}"
 
 
+def _group_blocks(group: Group, style: _Style) -> Iterator[Iterator[str]]:
+    """A block for each tunnel; before those of several that have one cause, one with that."""
+    cause = group.shared
+    if cause is not None:
+        yield _shared_lines(group, cause, style)
+        style = replace(style, folded=True)
+    for diagnosis in group.diagnoses:
+        yield _diagnosis_lines(diagnosis, style)
+
+
+def _shared_lines(group: Group, cause: Finding, style: _Style) -> Iterator[str]:
+    """`reporting, events: one cause for 2 tunnels`, the cause, and what to do."""
+    from mtlskit.doctor.report.redaction import told
+
+    names = ", ".join(told(each.name) for each in group.diagnoses)
+    for text in _wrapped(f"{names}: one cause for {len(group.diagnoses)} tunnels", style.width, 0):
+        yield painted(text, Colour.BOLD)
+    yield ""
+    yield from _said_and_to_do(cause, style)
+
+
 def _diagnosis_lines(diagnosis: Diagnosis, style: _Style) -> Iterator[str]:
     from mtlskit.doctor.report.outline import outline, title
     from mtlskit.doctor.report.redaction import told
@@ -128,7 +156,8 @@ def _diagnosis_lines(diagnosis: Diagnosis, style: _Style) -> Iterator[str]:
     *between, last = _wrapped(f"{name}: {told(title(diagnosis))}", style.width, 0)
     for place, text in enumerate([*between, last]):
         yield painted(name, Colour.BOLD) + text.removeprefix(name) if place == 0 else text
-    yield from _cause_lines(diagnosis, style)
+    if not style.folded:
+        yield from _cause_lines(diagnosis, style)
     rows = [
         text
         for row in outline(diagnosis)
@@ -141,8 +170,6 @@ def _diagnosis_lines(diagnosis: Diagnosis, style: _Style) -> Iterator[str]:
 
 
 def _cause_lines(diagnosis: Diagnosis, style: _Style) -> Iterator[str]:
-    from mtlskit.doctor.report.redaction import told
-
     cause = diagnosis.cause
     if cause is None and diagnosis.complete:
         return
@@ -152,6 +179,12 @@ def _cause_lines(diagnosis: Diagnosis, style: _Style) -> Iterator[str]:
         yield from _labelled("Cause", said, style)
         yield from _labelled("To do", "give it more time, such as --timeout 60", style)
         return
+    yield from _said_and_to_do(cause, style)
+
+
+def _said_and_to_do(cause: Finding, style: _Style) -> Iterator[str]:
+    from mtlskit.doctor.report.redaction import told
+
     yield from _labelled("Cause", f"{told(cause.seen)} [{cause.code}]", style)
     yield from _labelled("To do", told(cause.hint), style)
     yield from _command_lines(cause.commands, _MARGIN + _LABEL)
@@ -210,10 +243,16 @@ def _short(row: Row, room: int, indent: int) -> Iterator[str]:
 
 def _entry_lines(entry: Entry, diagnosis: Diagnosis, style: _Style, indent: int, *, marked: bool) -> Iterator[str]:
     """What was seen, what to do, and the facts; without the indentation that all of it has."""
+    from mtlskit.doctor.report.redaction import told
+
     finding, cause = entry.finding, diagnosis.cause
     mark = f"{_mark(finding.verdict)} " if marked else ""
     if finding is cause and not style.verbose:
-        yield f"{mark}{finding.check}: the cause, above"
+        own = style.folded and finding.shared  # what stands above is said of several, and leaves something out
+        said = f"the cause, above: {told(finding.seen)}" if own else f"{finding.check}: the cause, above"
+        for text in _wrapped(said, style.width, indent + len(mark)):
+            yield mark + text
+            mark = " " * len(mark)
         return
     first = mark
     for text in _wrapped(_said(entry, diagnosis), style.width, indent + len(mark)):

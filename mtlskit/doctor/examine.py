@@ -37,6 +37,7 @@ from mtlskit.doctor.checks.client_certificate import not_given, present
 from mtlskit.doctor.checks.heroku import HerokuSide
 from mtlskit.doctor.diagnosis import Diagnosis, in_order, settled, spared
 from mtlskit.doctor.finding import Finding, Layer, Verdict, skipped, warned
+from mtlskit.doctor.heroku.private_way import on_private_way
 from mtlskit.doctor.watching import Nobody, Watcher
 from mtlskit.errors import Code, DoctorError
 from mtlskit.net.names import Address
@@ -104,6 +105,7 @@ class _Examination:
         self._heroku = HerokuSide()
         self._heroku_known = trio.Event()
         self._endpoints: tuple[Endpoint, ...] = case.tunnel.upstream
+        self._dialled: list[str] = []
         self._shaken: dict[str, Shaken] = {}
         self._taken: list[tuple[Endpoint, Taken]] = []
 
@@ -117,7 +119,8 @@ class _Examination:
     def settled(self) -> list[Finding]:
         """All findings, each in the light of the others."""
         taken = [str(endpoint) for endpoint, each in self._taken if each.accepted]
-        return spared(settled(self.findings), [str(endpoint) for endpoint in self._endpoints], taken)
+        found = on_private_way(settled(self.findings), self._dialled)
+        return spared(found, [str(endpoint) for endpoint in self._endpoints], taken)
 
     async def run(self) -> None:
         """To the end, or until cancelled."""
@@ -181,6 +184,7 @@ class _Examination:
         if not names.addresses:
             self._skip_path(_PATH[1:], "dns.resolve", about=about)
             return
+        self._dialled += [str(address[1][0]) for address in names.addresses]
         reached = await self._result(
             Layer.TCP, about, partial(tcp.reach, self._case, endpoint, names.addresses), Reached()
         )

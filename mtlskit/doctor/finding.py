@@ -71,6 +71,9 @@ class Finding:
     """Plain values that JSON can hold, for scripts. The keys are a contract (docs/reference/doctor.md)."""
     seconds: float | None = None
     """How long that took, where it says something."""
+    shared: str = ""
+    """`seen` without what is the tunnel's own, for people and several tunnels that fail for the same; empty: there is
+    nothing of its own in it."""
 
     def __post_init__(self) -> None:
         troubled = self.verdict in (Verdict.WARN, Verdict.FAIL)

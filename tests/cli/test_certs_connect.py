@@ -88,6 +88,56 @@ def test_a_server_of_tls_1_2_that_demands_a_certificate(pki: Pki) -> None:
         assert found["version"] == "TLSv1.2"
 
 
+_DEMANDING = ("-Verify", "2", "-verify_return_error")
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_whether_ours_is_taken(pki: Pki, version: str) -> None:
+    server = ("--kind", "tcp", "--ca", pki.server_ca)
+    with serving_many(pki.server, version, "-CAfile", pki.client_ca, *_DEMANDING) as port:
+        good = ("--connect", f"localhost:{port}", *server, "--cert", pki.client.cert, "--key", pki.client.key)
+        stranger = pki.client_stranger
+        bad = ("--connect", f"localhost:{port}", *server, "--cert", stranger.cert, "--key", stranger.key)
+        taken, refused, shown, shown_refused = told(*good), told(*bad), show(*good), show(*bad)
+        none_given = show("--connect", f"localhost:{port}", *server)
+    assert (taken["certificate_taken"], taken["good"]) == (True, True)
+    assert (refused["certificate_taken"], refused["good"]) == (False, False)
+    (finding,) = [each for each in refused["findings"] if each["check"].startswith("client-certificate.")]
+    assert (finding["verdict"], finding["code"]) == ("fail", "MTLS-TLS-021")
+    assert (shown.exit_code, shown_refused.exit_code, none_given.exit_code) == (0, 3, 0)
+    assert "ours          taken (CN=client): " in shown.stdout
+    assert "ours          not taken (CN=client): " in shown_refused.stdout
+    assert "ours          none was given" in none_given.stdout
+
+
+def test_a_database_is_asked_for_its_first_answer(postgres: PostgresServer) -> None:
+    pair = ("--cert", postgres.pki.client.cert, "--key", postgres.pki.client.key)
+    done = show("--connect", f"localhost:{postgres.port}", "--ca", postgres.pki.server_ca, *pair)
+    assert done.exit_code == 0, done.output
+    assert "takes the certificate, and asks for SCRAM-SHA-256" in done.stdout
+    stranger = ("--cert", postgres.pki.client_stranger.cert, "--key", postgres.pki.client_stranger.key)
+    found = told("--connect", f"localhost:{postgres.port}", *stranger)  # whether the server is trusted or not
+    assert found["certificate_taken"] is False
+
+
+def test_a_server_that_asks_for_none(pki: Pki) -> None:
+    pair = ("--cert", pki.client.cert, "--key", pki.client.key)
+    with serving_many(pki.server) as port:
+        found = told("--connect", f"localhost:{port}", "--kind", "tcp", *pair)
+        done = show("--connect", f"localhost:{port}", "--kind", "tcp", *pair)
+    assert (found["asks_for_certificate"], found["certificate_taken"]) == (False, None)
+    assert "the server asks for no client certificate" in done.stdout
+    assert "ours          not asked for (CN=client): " in done.stdout
+
+
+def test_verdicts_come_first(postgres: PostgresServer) -> None:
+    said = show("--connect", f"localhost:{postgres.port}", "--ca", postgres.pki.server_ca).stdout.splitlines()
+    assert said[0] == f"what the server at localhost:{postgres.port} (127.0.0.1) shows:"
+    labels = [line[:16].strip() for line in said[2:]]
+    assert labels[:6] == ["verify", "client cert", "ours", "handshake", "versions", "names"]
+    assert labels.index("Subject") > 6
+
+
 def test_nobody_there() -> None:
     with closed_port() as port:
         done = show("--connect", f"127.0.0.1:{port}", "--kind", "tcp")

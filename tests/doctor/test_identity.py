@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import stat
+import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -155,6 +157,37 @@ def test_an_intermediate_is_missing(pki: Pki, tmp_path: Path, valid: dict[str, A
     assert (finding.verdict, finding.code) == (Verdict.WARN, Code.CHAIN_INCOMPLETE)
     assert "the intermediate CA CN=the middle is missing" in finding.seen
     assert bool(finding.commands) is (where != "identifier")
+    if where == "identifier":
+        return
+    before = flags["cert"].read_bytes()
+    subprocess.run(["sh", "-c", finding.commands[0]], check=True)
+    assert flags["cert"].read_bytes() == before
+    both = flags["cert"].with_name(f"{flags['cert'].stem}-chain{flags['cert'].suffix}")
+    assert f'`cert = "{both}"`' in finding.hint
+    assert of(look(pki, **flags | {"cert": both}), "identity.chain").verdict is Verdict.PASS
+    # Who looks again before anything points to it is told to do that, and to write no third file.
+    again = of(look(pki, **flags), "identity.chain")
+    assert f'that file has both: point to it with `cert = "{both}"`' in again.hint
+    assert not again.commands
+    # What is there and is something else is not written over.
+    both.write_text("notes")
+    assert f"{both.stem}-2{both.suffix}" in of(look(pki, **flags), "identity.chain").commands[0]
+
+
+def test_a_file_without_a_last_line_end_or_with_the_key_in_it(pki: Pki, tmp_path: Path, valid: dict[str, Any]) -> None:
+    root = make_certificate("the root", ca=True, usages=None, **valid)
+    middle = make_certificate("the middle", issuer=root, ca=True, usages=None, **valid)
+    leaf = make_certificate("client", issuer=middle, **valid)
+    files = put(tmp_path, leaf)
+    (tmp_path / "middle.pem").write_bytes(middle.cert_pem)
+    together = tmp_path / "my client.crt"
+    together.touch(mode=0o600)
+    together.write_bytes(files["key"].read_bytes() + leaf.cert_pem.rstrip())
+    finding = of(look(pki, cert=together, key=together), "identity.chain")
+    subprocess.run(["sh", "-c", finding.commands[0]], check=True)
+    both = tmp_path / "my client-chain.crt"
+    assert stat.S_IMODE(both.stat().st_mode) == 0o600
+    assert of(look(pki, cert=both, key=files["key"]), "identity.chain").verdict is Verdict.PASS
 
 
 def test_a_chain_that_needs_nothing(pki: Pki, tmp_path: Path, valid: dict[str, Any]) -> None:

@@ -124,7 +124,7 @@ async def test_silence_ends(monkeypatch: pytest.MonkeyPatch, mock_clock: trio.te
     mock_clock.autojump_threshold = 0
     failing(monkeypatch, None, None)
     began = trio.current_time()
-    finding = only(await reached("db.example:5432", "10.0.0.1", "10.0.0.2"))
+    finding = only(await reached("db.example:5432", "54.1.2.3", "54.1.2.4"))
     assert finding.code is Code.TCP_TIMEOUT
     assert "did not accept a TCP connection within 5 s" in finding.seen
     assert "allowlist" in finding.hint
@@ -163,7 +163,27 @@ async def test_a_silent_server_of_herokus_has_an_allowlist(
 ) -> None:
     mock_clock.autojump_threshold = 0
     failing(monkeypatch, None)
-    assert only(await reached(upstream, "10.0.0.1")).commands == commands
+    assert only(await reached(upstream, "54.1.2.3")).commands == commands
+
+
+@pytest.mark.parametrize("others", [(), ("fd00::1", "100.64.0.9")])
+async def test_a_silent_private_address_has_none(
+    others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    mock_clock.autojump_threshold = 0
+    failing(monkeypatch, *[None] * (1 + len(others)))
+    found = only(await reached("db.example:5432", "10.0.0.1", *others))
+    assert found.code is Code.TCP_TIMEOUT
+    assert "the address is private" in found.hint
+    assert found.commands == ("ip route get 10.0.0.1",)
+
+
+async def test_one_public_address_among_them_may_have_one(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    mock_clock.autojump_threshold = 0
+    failing(monkeypatch, None, None)
+    assert only(await reached("db.example:5432", "10.0.0.1", "54.1.2.3")).commands == ("mtlskit my-ip",)
 
 
 async def test_a_web_proxy_is_no_way(monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock) -> None:

@@ -17,7 +17,6 @@ from cryptography import x509
 from mtlskit.config.values import IssuerKind
 from mtlskit.doctor.case import Case, Identified, Shaken, Taken
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, skipped, warned
-from mtlskit.doctor.network.http_date import ServerDate, ask_date
 from mtlskit.errors import Code, ConfigError, DoctorError
 from mtlskit.pki.certificates import subject_text
 
@@ -93,6 +92,8 @@ def _concerns_heroku(case: Case) -> bool:
 
 
 async def _ask_heroku(case: Case) -> _Shown | str:
+    # Here, because both load an HTTP library, which takes longer than most of what the doctor does without Heroku.
+    from mtlskit.doctor.network.http_date import ServerDate, ask_date
     from mtlskit.heroku.settings import find_data_url
 
     try:

@@ -7,7 +7,7 @@ that its identity is from. Where there is none, nobody is asked for anything, th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtlskit.config.values import Endpoint, Login
 from mtlskit.doctor.case import Case, Credentials, Identified
@@ -85,8 +85,9 @@ def _refused(case: Case, refusal: MtlskitError, addons: tuple[str, ...]) -> tupl
             f"Heroku has to say where {case.tunnel.addon} is, and cannot be asked: {refusal.sentence}",
             refusal.hint,
         )
+        shared = f"Heroku has to say where these add-ons are, and cannot be asked: {refusal.sentence}"
         return (
-            failed(Layer.HEROKU, "heroku.endpoint", needed, about=about),
+            replace(failed(Layer.HEROKU, "heroku.endpoint", needed, about=about), shared=shared),
             skipped(Layer.ALLOWLIST, "allowlist.skipped", "heroku.endpoint"),
         )
     if refusal.code is Code.API_NO_TOKEN:

@@ -22,7 +22,14 @@ from mtlskit.config.values import Endpoint
 from mtlskit.doctor.case import Case, Reached
 from mtlskit.doctor.checks.dns import no_way_out
 from mtlskit.doctor.finding import Finding, Layer, failed, passed, warned
-from mtlskit.doctor.network.addresses import has_way_out, is_address, is_own_name, oddities_of, oddity_of
+from mtlskit.doctor.network.addresses import (
+    has_way_out,
+    is_address,
+    is_own_name,
+    is_private,
+    oddities_of,
+    oddity_of,
+)
 from mtlskit.errors import Code, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from mtlskit.net.connect import SourceRefusedError, open_socket
 from mtlskit.net.dial import Route
@@ -69,6 +76,12 @@ class _Attempt:
         if self.error is None:
             return {"address": self.text, "open": True, "seconds": self.seconds}
         return {"address": self.text, "open": False, "code": str(self.error.code)}
+
+
+_PRIVATE_HINT: Final = (
+    "the address is private, so no allowlist of external addresses is asked on the way there: look at what leads there"
+    " (VPC peering, PrivateLink, a VPN), at its routes, security groups and firewalls"
+)
 
 
 async def reach(case: Case, endpoint: Endpoint, addresses: tuple[Address, ...]) -> Reached:
@@ -161,6 +174,9 @@ def _failure(case: Case, endpoint: Endpoint, tried: list[_Attempt], facts: dict[
     worst = min(tried, key=_rank)
     assert worst.error is not None  # noqa: S101 - none of them is open
     code, sentence, hint = worst.error.code, worst.error.sentence, worst.error.hint
+    commands = _commands(case, endpoint, code)
+    if code is Code.TCP_TIMEOUT and all(is_private(attempt.text) for attempt in tried):
+        hint, commands = _PRIVATE_HINT, (f"ip route get {worst.text}",)
     others = [other.error.sentence for other in tried if other.error is not None and other.error.sentence != sentence]
     if others:
         sentence += f" (also tried: {'; '.join(others)})"
@@ -168,10 +184,11 @@ def _failure(case: Case, endpoint: Endpoint, tried: list[_Attempt], facts: dict[
     if odd and not is_address(endpoint.host):
         code = Code.DNS_ODD_ADDRESS
         hint = f"check where the name should lead to (another resolver, /etc/hosts); else: {hint}"
+        commands = _commands(case, endpoint, code)
     if facts["proxy_variables"]:
         hint += f"; {' and '.join(facts['proxy_variables'])} is set here, and no database is reached through it"
     error = type(worst.error)(code, sentence, hint)
-    return failed(Layer.TCP, _CHECK, error, about=str(endpoint), commands=_commands(case, endpoint, code), **facts)
+    return failed(Layer.TCP, _CHECK, error, about=str(endpoint), commands=commands, **facts)
 
 
 def _rank(attempt: _Attempt) -> int:

@@ -198,7 +198,7 @@ class _Look:
                 Code.CHAIN_INCOMPLETE, f"{self._source}: {gap}", "append the certificate of that issuer to the file"
             )
             self._warn(_CHAIN, error, **told)
-        missing = None if chain.gaps else missing_intermediate(chain.certificates, path, self._config.cert, anchors)
+        missing = None if chain.gaps else missing_intermediate(chain.certificates, path, self._config, anchors)
         if missing is not None:
             self._warn(_CHAIN, missing.error, commands=missing.commands, missing=missing.issuer, **told)
         if len(self.findings) == troubles:

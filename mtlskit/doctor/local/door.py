@@ -236,14 +236,16 @@ def _holder(address: ListenAddress) -> _Holder:
 def _not_running(case: Case, found: Found, why: str) -> Finding:
     pid = None if found.of_file is None else bounded_text(str(found.of_file.get("pid")))
     if pid is not None:
-        sentence = f"process {pid} runs with {case.config.source}, and does not have tunnel {case.name}"
+        about = f"process {pid} runs with {case.config.source}, and does not have"
+        sentence, shared = f"{about} tunnel {case.name}", f"{about} these tunnels"
         hint = mended_first(case, "restart it: the tunnel was added after the start, or left out")
         commands = restart_commands(case, pid)
     else:
-        sentence = f"no proxy runs with tunnel {case.name}: {why}"
+        sentence, shared = f"no proxy runs with tunnel {case.name}: {why}", "no proxy runs with these tunnels"
         hint, commands = mended_first(case, "start it, and wait until it says `ready`"), start_commands(case)
     error = DoctorError(Code.LOCAL_NOT_RUNNING, sentence, hint)
-    return failed(Layer.LOCAL, "local.proxy", error, about=str(case.tunnel.listen), commands=commands)
+    finding = failed(Layer.LOCAL, "local.proxy", error, about=str(case.tunnel.listen), commands=commands)
+    return replace(finding, shared=shared)
 
 
 def _nobody(case: Case, found: Found, address: ListenAddress, problem: Outcome) -> Finding:

@@ -10,7 +10,16 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Oddity", "has_way_out", "in_hosts_file", "is_address", "is_own_name", "oddities_of", "oddity_of"]
+__all__ = [
+    "Oddity",
+    "has_way_out",
+    "in_hosts_file",
+    "is_address",
+    "is_own_name",
+    "is_private",
+    "oddities_of",
+    "oddity_of",
+]
 
 HOSTS: Final = Path("/etc/hosts")
 RESOLVERS: Final = Path("/etc/resolv.conf")
@@ -24,6 +33,14 @@ _DOCUMENTATION: Final = (
     IPv4Network("203.0.113.0/24"),
     IPv6Network("2001:db8::/32"),  # RFC 3849
     IPv6Network("3fff::/20"),  # RFC 9637
+)
+
+_PRIVATE: Final = (
+    IPv4Network("10.0.0.0/8"),  # RFC 1918
+    IPv4Network("172.16.0.0/12"),
+    IPv4Network("192.168.0.0/16"),
+    IPv4Network("100.64.0.0/10"),  # RFC 6598: clouds use it behind the addresses of RFC 1918
+    IPv6Network("fc00::/7"),  # RFC 4193
 )
 
 _FAR: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
@@ -80,6 +97,14 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_private(address: str) -> bool:
+    """Whether it is an address of somebody's inner network, which the Internet does not route. Loopback is none."""
+    found: IPv4Address | IPv6Address = ip_address(address)
+    if isinstance(found, IPv6Address):
+        found = found.ipv4_mapped or found
+    return any(found in network for network in _PRIVATE)
 
 
 def is_own_name(host: str) -> bool:

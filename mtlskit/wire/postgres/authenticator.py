@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from mtlskit.errors import Code, UpstreamProtocolError, UpstreamRefusedUs, UpstreamUntrusted
-from mtlskit.wire.postgres.messages import frame, startup_message
+from mtlskit.wire.postgres.messages import frame, message_text, startup_message
 from mtlskit.wire.postgres.scram import SCRAM, SCRAM_PLUS, ScramError, ScramExchange, ScramKeys
 from mtlskit.wire.postgres.startup import StartupReceived
 
@@ -136,9 +136,9 @@ class Authenticator:
             return []
         (length,) = struct.unpack_from("!I", self._buffer, 1)
         if kind not in (b"R", b"N", b"v"):
-            raise _rubbish(f"the server sent a message of type {kind!r} before it has let us in")
+            raise _rubbish(f"the server sent {message_text(kind)} before it has let us in")
         if not (8 if kind == b"R" else 4) <= length <= (_MAX_AUTHENTICATION if kind == b"R" else _MAX_MESSAGE):
-            raise _rubbish(f"the server sent a message of type {kind!r} with an impossible length of {length} bytes")
+            raise _rubbish(f"the server sent {message_text(kind)} with an impossible length of {length} bytes")
         if len(self._buffer) <= length:
             return None
         if kind == b"R":

@@ -35,12 +35,14 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from mtlskit.errors import Code, UpstreamProtocolError
+from mtlskit.wire.greetings import LONGEST_GREETING, recognised
 from mtlskit.wire.postgres.messages import (
     MAX_AUTH_TOKEN,
     MAX_CANCEL_KEY,
     MIN_CANCEL_KEY,
     ErrorFields,
     frame,
+    message_text,
     parse_error_fields,
 )
 
@@ -261,15 +263,18 @@ def _read_header(buffer: bytearray) -> tuple[bytes, int]:
     """The type and length of the message at the front, if Postgres can have sent such a message in a login."""
     kind = bytes(buffer[:1])
     (length,) = struct.unpack_from("!I", buffer, 1)
+    least, most = _LENGTHS.get(kind, (1, 0))
+    if not least <= length <= most and (stranger := recognised(bytes(buffer[:LONGEST_GREETING]))):
+        raise _rubbish(f"the server does not speak the Postgres protocol: it is {stranger}")
     if kind not in _LENGTHS:
-        raise _rubbish(f"the server sent a message of type {kind!r}, which has no place in a login")
-    _check_length(kind, length, *_LENGTHS[kind])
+        raise _rubbish(f"the server sent {message_text(kind)}, which has no place in a login")
+    _check_length(kind, length, least, most)
     return kind, length
 
 
 def _check_length(kind: bytes, length: int, least: int, most: int) -> None:
     if not least <= length <= most:
-        raise _rubbish(f"the server sent a message of type {kind!r} with an impossible length of {length} bytes")
+        raise _rubbish(f"the server sent {message_text(kind)} with an impossible length of {length} bytes")
 
 
 def _read_ok(body: bytes) -> AuthenticationAccepted:

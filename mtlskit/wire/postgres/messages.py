@@ -35,6 +35,7 @@ __all__ = [
     "cancel_request",
     "error_response",
     "frame",
+    "message_text",
     "parse_error_fields",
     "parse_sasl_initial_response",
     "parse_sasl_response",
@@ -131,6 +132,11 @@ def parse_error_fields(body: bytes) -> ErrorFields:
     )
 
 
+def message_text(kind: bytes) -> str:
+    """`a message of type "H"`, or `of type 0x16` for what is no letter: a stranger may have sent it."""
+    return f'a message of type "{kind.decode("ascii")}"' if kind.isalnum() else f"a message of type 0x{kind.hex()}"
+
+
 def cancel_request(process_id: int, secret: bytes) -> bytes:
     """Build a CancelRequest. `process_id` is the 32 bits of BackendKeyData, read without a sign."""
     return struct.pack("!III", 12 + len(secret), CANCEL_REQUEST_CODE, process_id) + secret
@@ -184,7 +190,7 @@ def take_client_message(buffer: bytearray, *, limit: int = MAX_AUTH_TOKEN) -> Me
     kind = bytes(buffer[:1])
     (length,) = struct.unpack_from("!I", buffer, 1)
     if not 4 <= length <= limit + 4:
-        raise _rubbish(f"the client sent a message of type {kind!r} with a length of {length} bytes")
+        raise _rubbish(f"the client sent {message_text(kind)} with a length of {length} bytes")
     if len(buffer) < length + 1:
         return None
     body = bytes(buffer[5 : length + 1])
@@ -211,7 +217,7 @@ def parse_sasl_response(received: Message) -> bytes:
 
 def _sasl_body(received: Message) -> bytes:
     if received.kind != b"p":
-        raise _rubbish(f"the client sent a message of type {received.kind!r} in the middle of its authentication")
+        raise _rubbish(f"the client sent {message_text(received.kind)} in the middle of its authentication")
     return received.body
 
 

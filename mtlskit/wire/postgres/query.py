@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mtlskit.errors import Code, UpstreamProtocolError
-from mtlskit.wire.postgres.messages import ErrorFields, Message, frame, parse_error_fields
+from mtlskit.wire.postgres.messages import ErrorFields, Message, frame, message_text, parse_error_fields
 
 __all__ = ["TERMINATE", "Answer", "AnswerReader", "MessageReader", "parameter_of", "query"]
 
@@ -70,7 +70,7 @@ class MessageReader:
         kind = bytes(self._buffer[:1])
         (length,) = struct.unpack_from("!I", self._buffer, 1)
         if not 4 <= length <= MAX_MESSAGE + 4:
-            raise _rubbish(f"the server sent a message of type {kind!r} with an impossible length of {length} bytes")
+            raise _rubbish(f"the server sent {message_text(kind)} with an impossible length of {length} bytes")
         if len(self._buffer) <= length:
             return None
         body = bytes(self._buffer[5 : length + 1])
@@ -103,7 +103,7 @@ class AnswerReader:
         elif message.kind == b"E":
             self.error = parse_error_fields(message.body)
         elif message.kind[0] not in _PASSED_OVER:
-            raise _rubbish(f"the server sent a message of type {message.kind!r} in answer to a query")
+            raise _rubbish(f"the server sent {message_text(message.kind)} in answer to a query")
         return None
 
 

@@ -256,6 +256,22 @@ def test_what_postgres_cannot_have_sent(name: str) -> None:
     assert run(ServerLogin(), STATUS + sent[:-1])[2] is None  # told with the very byte that settles it
 
 
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n", "it is an HTTP server (HTTP/1.1 400)"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "it is an SSH server (SSH-2.0-OpenSSH_9.2)"),
+        (header(b"H", 30), 'a message of type "H", which has no place'),
+        (header(b"\x16", 30), "a message of type 0x16, which has no place"),
+        (header(b"Z", 6), 'a message of type "Z" with an impossible length of 6 bytes'),
+    ],
+)
+def test_what_it_was_is_said_as_people_write_it(sent: bytes, said: str) -> None:
+    with pytest.raises(UpstreamProtocolError) as caught:
+        ServerLogin().receive(sent)
+    assert said in caught.value.sentence
+
+
 def test_order_is_not_judged() -> None:
     sent = KEY + STATUS + authentication_ok() + frame(b"A", struct.pack("!I", 1) + b"c\0p\0") + READY
     assert run(ServerLogin(), sent)[0] == sent
