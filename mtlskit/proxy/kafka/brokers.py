@@ -9,7 +9,8 @@ left in a queue for the task of `run`.
 
 A node keeps its listener for as long as the tunnel serves, whether the broker is there or not: clients that know it
 come back to it. What changes is where the listener leads to, which is what the cluster said last. It never leads to
-another node.
+another node. Metadata names every broker that is up, so that whoever is missing there is down or gone for good: which
+of the two nobody says, and `absent` has them.
 
 One lock guards what both threads change; the common case, a node whose address is known and the same, takes none.
 """
@@ -20,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -118,6 +120,8 @@ class Brokers:
         self._ours = OurListeners(self._own)
         self._refused = Refusals()
         """Nodes whose listener could not be opened."""
+        self._absent: frozenset[int] = frozenset()
+        """Replaced, never changed, so that it can be looked at without the lock."""
         self._crowd_told = False
         self._told: set[tuple[int, str, str]] = set()
         self._jobs: deque[Callable[[trio.Nursery], None]] = deque()
@@ -134,6 +138,9 @@ class Brokers:
     def resolve(self, reached: str, node_id: int, host: str, port: int) -> Address | None:
         """The address that clients who came to `reached` (an IP address of ours) are to use for a node; None: there can
         be none. See `mtlskit.wire.kafka.advertised.Resolve`."""
+        if node_id in self._absent:
+            with self._lock:
+                self._absent -= {node_id}
         broker = self._brokers.get(node_id)
         if broker is None or (endpoint := broker.endpoint).port != port or endpoint.host != host:
             broker = self._learn(node_id, host, port)
@@ -145,6 +152,13 @@ class Brokers:
         """The cluster names a node, and no client is told of it."""
         if node_id >= 0 and host:
             self.resolve("", node_id, host, port)
+
+    def listed(self, nodes: AbstractSet[int]) -> None:
+        """The cluster has named all of its brokers, and these they are. See `mtlskit.wire.kafka.advertised.Listed`."""
+        if not nodes:
+            return  # a broker that is only starting names nobody, and it is there
+        with self._lock:
+            self._absent = frozenset(node_id for node_id in (*self._brokers, *self._refused) if node_id not in nodes)
 
     def notice(self, withheld: AddressWithheld) -> None:
         """Tell the log, once, that an address is not passed on."""
@@ -296,6 +310,11 @@ class Brokers:
         """The nodes that have no listener, and why."""
         with self._lock:
             return self._refused.errors
+
+    @property
+    def absent(self) -> frozenset[int]:
+        """Of those, the nodes that the cluster named once and does not name any more."""
+        return self._absent
 
     @property
     def closed(self) -> bool:

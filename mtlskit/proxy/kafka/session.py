@@ -64,7 +64,12 @@ class BrokerSession(TcpSession):
     def _codec(self) -> Codec:
         brokers = self._brokers
         reached = str(self._sock.getsockname()[0])
-        return KafkaSession(partial(brokers.resolve, reached), notice=brokers.notice, denied=brokers.denials.hear)
+        return KafkaSession(
+            partial(brokers.resolve, reached),
+            notice=brokers.notice,
+            denied=brokers.denials.hear,
+            listed=brokers.listed,
+        )
 
     def _unheard(self) -> Callable[[UpstreamError], None]:
         return self._turned_away
