@@ -122,6 +122,7 @@ def _tunnel(
         upstream=upstream,
         identity=identity,
         verify=_verify(table, kind, identity, path, origin),
+        verify_by_default=table.verify is None,
         negotiation=_negotiation(table, kind, path, origin),
         pins=each(table.pins, parse_pin, (*path, "pins"), origin),
         allow_clients=each(table.allow_clients, parse_network, (*path, "allow_clients"), origin),

@@ -250,6 +250,8 @@ class TunnelConfig:
     """Empty where `addon` says where to ask for it."""
     identity: IdentityConfig
     verify: Verify = Verify()
+    verify_by_default: bool = False
+    """Nobody has written it: it is what such an upstream needs."""
     negotiation: Negotiation = Negotiation.SSLREQUEST
     pins: tuple[bytes, ...] = ()
     """SHA-256 digests (32 bytes) of the server leaf's SubjectPublicKeyInfo; one must match, when any are given."""

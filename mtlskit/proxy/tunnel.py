@@ -25,7 +25,7 @@ from mtlskit.net.listen import Listener, open_listeners
 from mtlskit.net.warm import Outage, WarmBudget, WarmCounts, WarmPool
 from mtlskit.proxy.addon import AddonLookup, Follower, Known
 from mtlskit.proxy.admission import Admission, Session
-from mtlskit.proxy.door_words import door_warnings, open_to
+from mtlskit.proxy.door_words import door_notes, door_warnings, open_to
 from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import (
     IdentityKept,
@@ -34,6 +34,7 @@ from mtlskit.proxy.events import (
     SessionCrashed,
     TunnelFailed,
     TunnelListening,
+    TunnelNoted,
     TunnelWarned,
     WarmCounted,
     WarmFailed,
@@ -147,6 +148,8 @@ class Tunnel:
                 brokers="" if self.brokers is None else str(self.brokers.ports),
             )
         )
+        for note in door_notes(config):
+            self._emit(TunnelNoted(tunnel=config.name, note=note))
         for warning in door_warnings(config):
             self._emit(TunnelWarned(tunnel=config.name, warning=warning))
 
