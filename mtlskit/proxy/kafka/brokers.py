@@ -32,7 +32,7 @@ import trio
 from mtlskit.config.values import Endpoint, ListenAddress, TcpAddress, TunnelConfig
 from mtlskit.errors import Code, ListenError, UpstreamError, UpstreamUnreachable
 from mtlskit.net.dial import Dialler
-from mtlskit.net.listen import Listener, open_listeners
+from mtlskit.net.listen import Listener
 from mtlskit.proxy.events import (
     BrokerFailed,
     BrokerListening,
@@ -44,6 +44,7 @@ from mtlskit.proxy.events import (
     described,
 )
 from mtlskit.proxy.kafka.denied import Denials
+from mtlskit.proxy.kafka.doors import HolderOf, collides, nobody, open_door
 from mtlskit.proxy.kafka.loops import OurListeners, leads_to
 from mtlskit.proxy.kafka.outage import TOLD_EVERY, Outage
 from mtlskit.proxy.kafka.ports import HIGHEST_PORT, BrokerPorts
@@ -101,11 +102,12 @@ class Brokers:
         welcome: Callable[[Broker, trio.socket.SocketType], Awaitable[None]],
         emit: Emit,
         prefix: Callable[[], str] = str,
+        holder_of: HolderOf = nobody,
     ) -> None:
         """`listening` are the tunnel's own addresses. `dialler` says how brokers are dialled, but not where they are.
 
         `welcome` owns the socket of a client that has come to a broker's listener. `prefix` tells what names of topics
-        begin with, empty where that is not known.
+        begin with, empty where that is not known. `holder_of` tells who of this process has a port.
         """
         self._config = config
         self._own = tuple(address for address in listening if isinstance(address, TcpAddress))
@@ -114,6 +116,7 @@ class Brokers:
         self._dialler = dialler
         self._welcome = welcome
         self._emit = emit
+        self._holder_of = holder_of
         self._token = trio.lowlevel.current_trio_token()
         self._lock = threading.Lock()
         self._brokers: dict[int, Broker] = {}
@@ -152,6 +155,14 @@ class Brokers:
         """The cluster names a node, and no client is told of it."""
         if node_id >= 0 and host:
             self.resolve("", node_id, host, port)
+
+    def holder_of(self, address: TcpAddress) -> int | None:
+        """The node whose listener keeps others from `address`. Takes no lock (see `HolderOf`)."""
+        if self._closed:
+            return None
+        # A copy in one step of the interpreter: the other thread may add a broker at any time.
+        every = tuple(self._brokers.values())
+        return next((one.node_id for one in every if collides(address, one.listener.addresses)), None)
 
     def listed(self, nodes: AbstractSet[int]) -> None:
         """The cluster has named all of its brokers, and these they are. See `mtlskit.wire.kafka.advertised.Listed`."""
@@ -212,7 +223,7 @@ class Brokers:
         try:
             address = self.ports.address_of(node_id)
             self._check(endpoint, address)
-            listener = self._listener_at(node_id, address)
+            listener = open_door(self._config.name, node_id, address, self._holder_of)
         except ListenError as exc:
             if self._refused.add(node_id, exc, now, _OPEN_AGAIN):
                 self.tell(BrokerNotListening(tunnel=self._config.name, broker=node_id, **described(exc)))
@@ -243,21 +254,6 @@ class Brokers:
             warning = f"the cluster names more than {MOST_BROKERS} brokers that have no listener; no more are told of"
             self.tell(TunnelWarned(tunnel=self._config.name, warning=warning))
         return True
-
-    def _listener_at(self, node_id: int, address: TcpAddress) -> Listener:
-        """Raises ListenError."""
-        try:
-            return open_listeners(address, name_holder=False)
-        except ListenError as exc:
-            if exc.code is not Code.LISTEN_PORT_IN_USE:
-                raise
-            raise ListenError(
-                exc.code,
-                exc.sentence,
-                f"see who has it with `ss -ltnp 'sport = :{address.port}'`, and end that or give the broker another"
-                f" port: brokers = {{ {node_id} = PORT }} in [tunnel.{self._config.name}], or another"
-                " first_broker_port; it is tried again",
-            ) from exc
 
     def _check(self, endpoint: Endpoint, address: TcpAddress) -> None:
         """Whether `address` can stand for a broker at `endpoint`. Raises ListenError."""
