@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import trio
 
 from mtlskit.allowlist.api import AddonApi, RuleApi
 from mtlskit.errors import Code, HerokuError, MtlskitError
+from mtlskit.heroku.named_by import told_who_named_it
 from mtlskit.heroku.values import AddonKind, IpRule
 
 __all__ = ["Found", "gather"]
@@ -30,11 +32,17 @@ class Found:
 
 
 async def gather(
-    api: RuleApi, platform: AddonApi, addons: Sequence[str], *, at_once: int = _AT_ONCE
+    api: RuleApi,
+    platform: AddonApi,
+    addons: Sequence[str],
+    *,
+    at_once: int = _AT_ONCE,
+    named_by: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Found, ...]:
     """Look at each add-on, once, in the order of `addons`; two names of one add-on give one.
 
-    Raises the first error in that order: `HerokuError`, with API_NO_MTLS for an add-on that has no IP rules.
+    `named_by` says of each where its name was written, for errors about it. Raises the first error in that order:
+    `HerokuError`, with API_NO_MTLS for an add-on that has no IP rules.
     """
     names = list(dict.fromkeys(addons))
     found: dict[str, Found | MtlskitError] = {}
@@ -45,7 +53,7 @@ async def gather(
             try:
                 found[name] = await _look(api, platform, name)
             except MtlskitError as exc:
-                found[name] = exc
+                found[name] = told_who_named_it(exc, named_by.get(name, ""))
 
     async with trio.open_nursery() as nursery:
         for name in names:

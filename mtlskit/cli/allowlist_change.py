@@ -26,7 +26,7 @@ from mtlskit.cli.allowlist_common import (
 from mtlskit.cli.allowlist_view import plain_applied, show_applied
 from mtlskit.cli.asking import agreed
 from mtlskit.cli.chosen import ConfigOption
-from mtlskit.cli.heroku_api import AddonOption, addons_of, config_for, run_with_heroku, settings_for
+from mtlskit.cli.heroku_api import AddonOption, addons_of, config_for, named_by, run_with_heroku, settings_for
 from mtlskit.cli.options import JsonOption, LogOption, QuietOption, wants_json
 from mtlskit.cli.render import line, print_json, reported
 
@@ -107,7 +107,7 @@ def add(
         async def work(heroku: Heroku) -> Applied:
             from ipaddress import IPv4Network
 
-            found = await gather(heroku.data, heroku.platform, addons)
+            found = await gather(heroku.data, heroku.platform, addons, named_by=named_by(loaded, named=addon))
             own = [IPv4Network(await my_address(my_ip_of(loaded), source))] if mine else []
             theirs = [rule.cidr for space in spaces or () for rule in await space_rules(heroku.platform, space)]
             wanted = [Wanted(cidr, told, "flag") for cidr in dict.fromkeys((*named, *own, *theirs))]
@@ -143,7 +143,7 @@ def remove(
         settings = settings_for(loaded, emit=show.emit, as_json=as_json)
 
         async def look(heroku: Heroku) -> tuple[tuple[Found, ...], frozenset[IPv4Address] | None]:
-            found = await gather(heroku.data, heroku.platform, addons)
+            found = await gather(heroku.data, heroku.platform, addons, named_by=named_by(loaded, named=addon))
             me = None if lock_me_out else await addresses_or_none(my_ip_of(loaded), source)
             removal(found, named, owner=NOBODY, me=me, lock_me_out=lock_me_out)
             return found, me

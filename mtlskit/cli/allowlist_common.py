@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network
 
     from mtlskit.cli.waiting import Progress
-    from mtlskit.config.values import MyIpConfig, ProxyConfig
+    from mtlskit.config.values import AllowlistConfig, MyIpConfig, ProxyConfig
     from mtlskit.telemetry import Emit
 
 _T = TypeVar("_T")
@@ -32,6 +32,7 @@ __all__ = [
     "interrupted",
     "my_address",
     "parse_ranges",
+    "places_of",
     "seconds_of",
     "shown",
 ]
@@ -160,6 +161,15 @@ def my_ip_of(config: ProxyConfig | None) -> MyIpConfig:
     from mtlskit.config.values import MyIpConfig
 
     return config.my_ip if config is not None else MyIpConfig()
+
+
+def places_of(lists: Iterable[AllowlistConfig]) -> dict[str, str]:
+    """Where each of their add-ons is named, for errors about it."""
+    places: dict[str, list[str]] = {}
+    for each in lists:
+        for addon in each.addons:
+            places.setdefault(addon, []).append(each.addons_named_by)
+    return {addon: " and ".join(filter(None, found)) for addon, found in places.items()}
 
 
 def again(command: str, addons: Sequence[str], ranges: Iterable[IPv4Network]) -> str:

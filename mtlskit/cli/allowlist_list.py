@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mtlskit.cli.allowlist_view import plain_found, show_found
 from mtlskit.cli.chosen import ConfigOption
-from mtlskit.cli.heroku_api import AddonOption, addons_of, config_for, run_with_heroku
+from mtlskit.cli.heroku_api import AddonOption, addons_of, config_for, named_by, run_with_heroku
 from mtlskit.cli.options import JsonOption
 from mtlskit.cli.render import print_json, reported
 
@@ -34,7 +34,7 @@ def list_rules(addon: AddonOption = None, config: ConfigOption = None, as_json: 
         addons = addons_of(loaded, named=addon)
 
         async def work(heroku: Heroku) -> tuple[Found, ...]:
-            return await gather(heroku.data, heroku.platform, addons)
+            return await gather(heroku.data, heroku.platform, addons, named_by=named_by(loaded, named=addon))
 
         found = run_with_heroku(loaded, work, as_json=as_json)
         if as_json:

@@ -25,6 +25,7 @@ from mtlskit.cli.allowlist_common import (
     addresses_or_none,
     interrupted,
     my_address,
+    places_of,
     seconds_of,
     shown,
 )
@@ -242,7 +243,7 @@ async def _plans(heroku: Heroku, wish: _Wish, emit: Emit) -> list[Plan]:
 
     async with trio.open_nursery() as nursery:  # who is asked for the address is not who is asked for the rules
         nursery.start_soon(look_at_ourselves)
-        gathered = await gather(heroku.data, heroku.platform, addons)
+        gathered = await gather(heroku.data, heroku.platform, addons, named_by=places_of(wish.lists))
     found = {name: each for each in gathered for name in (each.id, each.addon)}  # the file may name either
     [me] = seen
     wanted = {each.name: await wanted_of(each, heroku.platform, me=me, emit=emit) for each in wish.lists}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlskit.cli.allowlist_common import SourceOption
+from mtlskit.cli.allowlist_common import SourceOption, places_of
 from mtlskit.cli.allowlist_plan import allowlists_called, owner_of_list
 from mtlskit.cli.chosen import ConfigOption, load
 from mtlskit.cli.heroku_api import settings_for
@@ -114,7 +114,7 @@ async def _follow(
     state = state_folder(os.environ)
     async with trio.open_nursery() as nursery:
         for each in watched:
-            found = await gather(heroku.data, heroku.platform, each.addons)
+            found = await gather(heroku.data, heroku.platform, each.addons, named_by=places_of([each]))
             nursery.start_soon(
                 partial(
                     watch_one,

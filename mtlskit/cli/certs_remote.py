@@ -95,6 +95,7 @@ async def _ask_all(
 
     async def one(addon: str, identities: tuple[IdentityConfig, ...], heroku: Any) -> None:
         from mtlskit.errors import MtlskitError
+        from mtlskit.heroku.named_by import told_who_named_it
         from mtlskit.lifecycle.remote import far_certificates, kind_known
 
         names = tuple(identity.name for identity in identities)
@@ -103,7 +104,8 @@ async def _ask_all(
         try:
             certificates = await far_certificates(heroku, addon, kind_known(config, identities))
         except MtlskitError as exc:
-            found[addon] = _Addon(addon, names, error=exc)
+            places = " and ".join(filter(None, (each.issuer.addon_named_by for each in identities)))
+            found[addon] = _Addon(addon, names, error=told_who_named_it(exc, places))
         else:
             found[addon] = _Addon(addon, names, certificates, held)
 

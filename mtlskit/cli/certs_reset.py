@@ -132,7 +132,7 @@ def _what_restarts(identity: IdentityConfig, door: HerokuDoor) -> str:
             f"leave --reset-app-credentials out: mtlskit certs rotate {identity.name}",
         )
     door.prepare()
-    issuer = HerokuAddonIssuer(identity.issuer.addon or "", door.opened)
+    issuer = HerokuAddonIssuer(identity.issuer.addon or "", door.opened, identity.issuer.addon_named_by)
     apps = _run(issuer.apps)
     dynos = f"the dynos of {'app' if len(apps) == 1 else 'the apps'} {', '.join(apps)}"
     return f"a reset of {identity.issuer.addon} ends the credential that it has, and restarts {dynos}"

@@ -32,8 +32,10 @@ Examples:
   mtlskit status --control /run/mtlskit    those of a service
   mtlskit status --json
 
-Its exit status is 0 when all is well, and 3 when a tunnel has failed, keeps an old identity because a reload failed,
-or has one that is due for renewal, and when no proxy is running."""
+Its exit status is 0 when all is well, and 2 after wrong usage. It is 3 when something needs attention: a tunnel has
+failed, its last client got no connection to the upstream or to a broker of a Kafka, a broker can have no listener,
+the tunnel keeps an old identity because a reload failed, its identity is due for renewal, or Heroku cannot tell where
+its add-on is; a proxy does not answer; or no proxy is running."""
 
 RELOAD_EPILOG = """\b
 Examples:

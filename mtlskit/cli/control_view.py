@@ -28,6 +28,7 @@ _COLUMNS = (
 _INDENT = "  "
 _SERIAL_SHOWN = 16
 _BROKERS_SHOWN = 12
+_NOT_NAMED = "no longer named by the cluster"
 
 
 def needs_attention(status: Mapping[str, Any]) -> bool:
@@ -62,9 +63,16 @@ def _show_brokers(brokers: list[Mapping[str, Any]]) -> None:
     listening = [broker for broker in brokers if broker.get("addresses")]
     for broker in listening[:_BROKERS_SHOWN]:
         where = ", ".join(_address(address) for address in broker.get("addresses", ()))
-        line(painted(printable(f"    broker {broker.get('id')} on {where} to {broker.get('upstream')}"), Colour.DIM))
+        gone = "" if _is_named(broker) else f" ({_NOT_NAMED})"
+        told = f"    broker {broker.get('id')} on {where} to {broker.get('upstream')}{gone}"
+        line(painted(printable(told), Colour.DIM))
     if len(listening) > _BROKERS_SHOWN:
         line(painted(f"    and {len(listening) - _BROKERS_SHOWN} more (--json lists them)", Colour.DIM))
+
+
+def _is_named(broker: Mapping[str, Any]) -> bool:
+    """A proxy of an older version does not say."""
+    return bool(broker.get("named", True))
 
 
 def _show_prefix(addon: Mapping[str, Any]) -> None:
@@ -128,7 +136,8 @@ def _trouble(tunnel: Mapping[str, Any]) -> list[tuple[str, str]]:
     for broker in tunnel.get("brokers") or ():
         if isinstance(failed := broker.get("error"), dict):
             why = f"{failed.get('reason')} [{failed.get('code')}]" + (f" (at {failed['at']})" if "at" in failed else "")
-            found.append((f"broker {broker.get('id')} cannot be reached: {why}", str(failed.get("hint", ""))))
+            which = f"broker {broker.get('id')}" + ("" if _is_named(broker) else f", {_NOT_NAMED},")
+            found.append((f"{which} cannot be reached: {why}", str(failed.get("hint", ""))))
     addon = tunnel.get("addon") or {}
     if isinstance(unanswered := addon.get("error"), dict):
         reason = f"{unanswered.get('reason')} [{unanswered.get('code')}]"

@@ -93,7 +93,7 @@ def status(
         job_of(job, config, addons, addon, from_file=True)
 
         async def look(heroku: Heroku) -> tuple[dict[str, Overview], dict[str, MtlskitError]]:
-            return await each_addon(job.addons, lambda name: overview_of(heroku, name))
+            return await each_addon(job.addons, lambda name: overview_of(heroku, name), job.places)
 
         found, failed = run_with_heroku(job.config, look, emit=job.progress.emit, as_json=as_json)
         fine = not failed and all(each.fine for each in found.values())
@@ -173,7 +173,7 @@ def disable(
         async def look(heroku: Heroku) -> tuple[dict[str, Overview], dict[str, MtlskitError]]:
             from mtlskit.heroku.overview import overview_of
 
-            return await each_addon(job.addons, lambda name: overview_of(heroku, name))
+            return await each_addon(job.addons, lambda name: overview_of(heroku, name), job.places)
 
         if not yes:
             found, failed = run_with_heroku(job.config, look, emit=job.progress.emit, settings=settings)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -27,6 +28,7 @@ __all__ = [
     "addons_of",
     "config_for",
     "each_addon",
+    "named_by",
     "run_with_heroku",
     "second_factor",
     "settings_for",
@@ -103,6 +105,24 @@ def _addons_in(config: ProxyConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(addon for addon in found if addon))
 
 
+def named_by(
+    config: ProxyConfig | None, positional: Sequence[str] | None = None, named: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Where each of the add-ons that `addons_of` gives is named, for errors about it: a flag, or keys of the file."""
+    given = dict.fromkeys(positional or (), "an argument") | dict.fromkeys(named or (), "--addon")
+    if given or config is None:
+        return given
+    places: dict[str, list[str]] = {}
+    for identity in config.identities:
+        places.setdefault(identity.issuer.addon or "", []).append(identity.issuer.addon_named_by)
+    for allowlist in config.allowlists:
+        for addon in allowlist.addons:
+            places.setdefault(addon, []).append(allowlist.addons_named_by)
+    for tunnel in config.tunnels:
+        places.setdefault(tunnel.addon or "", []).append(tunnel.addon_named_by)
+    return {addon: " and ".join(filter(None, dict.fromkeys(found))) for addon, found in places.items()}
+
+
 def settings_for(config: ProxyConfig | None, *, emit: Emit | None = None, as_json: bool = False) -> Settings:
     """Hosts and token for this user. `emit`: None for warnings on the error stream.
 
@@ -175,13 +195,16 @@ def unwrapped(exc: BaseException) -> MtlskitError | None:
 
 
 async def each_addon(
-    addons: Sequence[str], work: Callable[[str], Awaitable[_T]]
+    addons: Sequence[str], work: Callable[[str], Awaitable[_T]], places: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[dict[str, _T], dict[str, MtlskitError]]:
     """Do `work` for every add-on at once: results and errors by add-on, in the order of `addons`.
 
-    One add-on's failure does not stop the others. How many requests run at once is the client's affair.
+    `places`: where each is named, for errors about it. One add-on's failure does not stop the others. How many requests
+    run at once is the client's affair.
     """
     import trio
+
+    from mtlskit.heroku.named_by import told_who_named_it
 
     done: dict[str, _T] = {}
     failed: dict[str, MtlskitError] = {}
@@ -192,7 +215,7 @@ async def each_addon(
         except* MtlskitError as group:
             error = unwrapped(group)
             if error is not None:
-                failed[addon] = error
+                failed[addon] = told_who_named_it(error, places.get(addon, ""))
 
     async with trio.open_nursery() as nursery:
         for addon in addons:

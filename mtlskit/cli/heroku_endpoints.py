@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mtlskit.cli.heroku_api import addons_of, config_for, each_addon
+from mtlskit.cli.heroku_api import addons_of, config_for, each_addon, named_by
 from mtlskit.cli.render import fail, line, print_json, warn
 from mtlskit.cli.waiting import Progress
 from mtlskit.telemetry.logs import printable
@@ -46,6 +46,8 @@ class Job:
 
     config: ProxyConfig | None = None
     addons: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where each is named."""
     named: bool = True
     """The add-ons stood on the command line."""
     gone: bool = False
@@ -72,6 +74,7 @@ def job_of(
     job.named = bool(positional or named)
     job.config = config_for(config, named=job.named or not from_file, as_json=job.as_json)
     job.addons = addons_of(job.config if from_file else None, positional, named)
+    job.places = named_by(job.config if from_file else None, positional, named)
 
 
 def seconds_of(timeout: str) -> float:
@@ -100,22 +103,24 @@ async def change(heroku: Heroku, job: Job, work: Callable[[str], Awaitable[TlsEn
     All of them are looked up first: a slip in one name leaves the others as they are. Kafka add-ons that only the file
     names are passed over.
     """
+    from mtlskit.heroku.named_by import naming
     from mtlskit.heroku.overview import mtls_addon, postgres_addon
     from mtlskit.heroku.values import AddonKind
 
     look = postgres_addon if job.named else mtls_addon
-    found, failed = await each_addon(job.addons, lambda name: look(heroku, name))
+    found, failed = await each_addon(job.addons, lambda name: look(heroku, name), job.places)
     if failed:
         return Changed(found, {}, failed)
     chosen = {name: addon for name, addon in found.items() if addon.kind is not AddonKind.KAFKA}
     if not chosen:
         for name in found:  # raises, and says why
-            await postgres_addon(heroku, name)
+            with naming(job.places.get(name, "")):
+                await postgres_addon(heroku, name)
 
     async def one(name: str) -> TlsEndpoint | None:
         return await work(chosen[name].name)
 
-    endpoints, failed = await job.progress.during(lambda: each_addon(list(chosen), one))
+    endpoints, failed = await job.progress.during(lambda: each_addon(list(chosen), one, job.places))
     return Changed(chosen, endpoints, failed)
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from mtlskit.config.addons import parse_addon
 from mtlskit.config.cidrs import parse_cidr
 from mtlskit.config.fields import Surroundings, check_name, each, one
-from mtlskit.config.origins import Origin, ValuePath, problem
+from mtlskit.config.origins import Origin, ValuePath, named_at, problem
 from mtlskit.config.paths import parse_path
 from mtlskit.config.remote import parse_url
 from mtlskit.config.schema import EXAMPLES, AllowlistTable, RuleTable
@@ -55,6 +55,7 @@ def build_allowlist(name: str, table: AllowlistTable, around: Surroundings) -> A
     return AllowlistConfig(
         name=name,
         addons=addons,
+        addons_named_by=named_at(origin, (*path, "addons")),
         rules=tuple(_rule(rule, (*path, "rules", number), origin) for number, rule in enumerate(table.rules)),
         my_ip=table.my_ip,
         rules_from=_texts(table.rules_from, lambda text: _list(text, around), (*path, "rules_from"), origin),

@@ -18,7 +18,7 @@ from mtlskit.config.durations import parse_duration
 from mtlskit.config.fields import Surroundings, check_name, choice, each, one, path_at
 from mtlskit.config.identities import INLINE, build_identity, check_folders, inline_identity
 from mtlskit.config.kafka import build_doors, default_verify
-from mtlskit.config.origins import Origin, ValuePath, located, problem, raise_first
+from mtlskit.config.origins import Origin, ValuePath, located, named_at, problem, raise_first
 from mtlskit.config.programs import build_hooks
 from mtlskit.config.remote import build_heroku, build_my_ip, parse_source
 from mtlskit.config.rules import check_door, check_listeners, check_loops
@@ -122,6 +122,7 @@ def _tunnel(
         upstream=upstream,
         identity=identity,
         verify=_verify(table, kind, identity, path, origin),
+        verify_by_default=table.verify is None,
         negotiation=_negotiation(table, kind, path, origin),
         pins=each(table.pins, parse_pin, (*path, "pins"), origin),
         allow_clients=each(table.allow_clients, parse_network, (*path, "allow_clients"), origin),
@@ -129,6 +130,7 @@ def _tunnel(
         max_connections=_max_connections(table, path, origin),
         warm=_warm(table, kind, path, origin),
         addon=addon.addon if addon else None,
+        addon_named_by=named_at(origin, (*path, "upstream")) if addon else "",
         credential=addon.credential if addon else TunnelConfig.credential,
         login=build_login(table.login, kind, addon, (*path, "login"), origin),
         source=None if table.source is None else one(table.source, parse_source, (*path, "source"), origin),

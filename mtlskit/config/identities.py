@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from mtlskit.config.addons import parse_addon
 from mtlskit.config.durations import parse_duration
 from mtlskit.config.fields import Surroundings, check_name, choice, each, one, path_at
-from mtlskit.config.origins import Origin, ValuePath, problem, raise_first
+from mtlskit.config.origins import Origin, ValuePath, named_at, problem, raise_first
 from mtlskit.config.programs import parse_program
 from mtlskit.config.renewal import parse_lifetime, parse_renew_before
 from mtlskit.config.schema import EXAMPLES, IdentityTable, TunnelTable
@@ -207,6 +207,7 @@ def _issuer(kind: IssuerKind, table: IdentityTable, path: ValuePath, around: Sur
         command=parse_program(table.command, (*path, "command"), around),
         command_timeout=read("command_timeout", parse_duration, IssuerConfig.command_timeout),
         addon=read("addon", parse_addon, None),
+        addon_named_by=named_at(around.origin, (*path, "addon")) if table.addon is not None else "",
     )
 
 

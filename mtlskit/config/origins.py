@@ -24,6 +24,7 @@ __all__ = [
     "Origin",
     "ValuePath",
     "located",
+    "named_at",
     "problem",
     "raise_first",
     "shown",
@@ -137,6 +138,11 @@ class FlagOrigin:
 
     def order(self, path: ValuePath) -> int:
         return list(self._flags).index(str(path[2])) if len(path) > 2 else -1
+
+
+def named_at(origin: Origin, path: ValuePath) -> str:
+    """Where the value at `path` was written, for a sentence that is told later: `FILE:LINE: KEYS`, or a flag."""
+    return origin.place(path).removesuffix(": ")
 
 
 @contextmanager

@@ -148,6 +148,8 @@ class IssuerConfig:
     command: tuple[str, ...] = ()
     command_timeout: float = 60.0
     addon: str | None = None
+    addon_named_by: str = field(default="", compare=False)
+    """Where `addon` is written, for errors about it."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,8 @@ class TunnelConfig:
     """Empty where `addon` says where to ask for it."""
     identity: IdentityConfig
     verify: Verify = Verify()
+    verify_by_default: bool = False
+    """Nobody has written it: it is what such an upstream needs."""
     negotiation: Negotiation = Negotiation.SSLREQUEST
     pins: tuple[bytes, ...] = ()
     """SHA-256 digests (32 bytes) of the server leaf's SubjectPublicKeyInfo; one must match, when any are given."""
@@ -263,6 +267,8 @@ class TunnelConfig:
     addon: str | None = None
     """The add-on that says where to connect: `upstream = "heroku:ADDON"`. Postgres (its credential) and Kafka (the
     config vars of its app)."""
+    addon_named_by: str = field(default="", compare=False)
+    """Where `addon` is written, for errors about it."""
     credential: str = "default"
     """Which of the add-on's credentials. Postgres only."""
     login: Login = Login.CLIENT
@@ -289,6 +295,8 @@ class AllowlistConfig:
 
     name: str
     addons: tuple[str, ...]
+    addons_named_by: str = field(default="", compare=False, kw_only=True)
+    """Where `addons` is written, for errors about them."""
     rules: tuple[AllowRule, ...] = ()
     my_ip: bool = False
     """Let in the address that this host is seen with from outside."""

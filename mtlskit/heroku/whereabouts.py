@@ -14,6 +14,7 @@ from mtlskit.config.upstreams import join_upstreams, parse_upstream
 from mtlskit.config.values import Endpoint, TunnelConfig, TunnelKind
 from mtlskit.errors import Code, ConfigError, HerokuError
 from mtlskit.heroku.kafka_vars import URL, KafkaVars, find_kafka_vars
+from mtlskit.heroku.named_by import naming
 from mtlskit.heroku.values import Addon, AddonKind, Credential, KafkaBrokers
 
 __all__ = ["Whereabouts", "WhereaboutsApi", "kafka_brokers", "postgres_login"]
@@ -63,10 +64,11 @@ class Whereabouts:
         """Where a tunnel leads to, as it is written or as Heroku tells."""
         if tunnel.addon is None:
             return tunnel.upstream
-        if tunnel.kind is TunnelKind.KAFKA:
-            return (await self.kafka(tunnel.addon)).endpoints
-        found = await self.postgres(tunnel.addon, tunnel.credential)
-        return (Endpoint(found.host, found.port),)
+        with naming(tunnel.addon_named_by):
+            if tunnel.kind is TunnelKind.KAFKA:
+                return (await self.kafka(tunnel.addon)).endpoints
+            found = await self.postgres(tunnel.addon, tunnel.credential)
+            return (Endpoint(found.host, found.port),)
 
 
 async def postgres_login(api: WhereaboutsApi, addon: str, credential: str) -> Credential:

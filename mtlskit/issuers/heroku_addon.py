@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from mtlskit.errors import Code, RotationError
+from mtlskit.heroku.named_by import naming
 from mtlskit.heroku.values import Addon, AddonKind
 from mtlskit.issuers.base import Delivery, Facts, Order
 from mtlskit.issuers.heroku import HerokuIssuer
@@ -18,13 +19,17 @@ __all__ = ["HerokuAddonIssuer"]
 
 
 class HerokuAddonIssuer:
-    """The issuer of the add-on called `addon`, and what follows its credential where that is the app's."""
+    """The issuer of the add-on called `addon`, and what follows its credential where that is the app's.
+
+    `named_by`: where that name was written, for errors about it.
+    """
 
     makes_key = True
     pause = 20.0
 
-    def __init__(self, addon: str, opened: OpenHeroku) -> None:
+    def __init__(self, addon: str, opened: OpenHeroku, named_by: str = "") -> None:
         self._addon = addon
+        self._named_by = named_by
         self._opened = opened
         self._chosen: HerokuIssuer | KafkaIssuer | None = None
 
@@ -76,7 +81,8 @@ class HerokuAddonIssuer:
 
     async def _issuer(self) -> HerokuIssuer | KafkaIssuer:
         if self._chosen is None:
-            self._chosen = self._of(await asked(self._opened, lambda heroku: heroku.platform.addon(self._addon)))
+            with naming(self._named_by):
+                self._chosen = self._of(await asked(self._opened, lambda heroku: heroku.platform.addon(self._addon)))
         return self._chosen
 
     def _of(self, addon: Addon) -> HerokuIssuer | KafkaIssuer:

@@ -40,7 +40,7 @@ def issuer_of(identity: IdentityConfig, *, asked: bool = True, heroku: OpenHerok
 
             if heroku is None:
                 raise ValueError("who asks Heroku says how to reach it")
-            return HerokuAddonIssuer(issuer.addon or "", heroku)
+            return HerokuAddonIssuer(issuer.addon or "", heroku, issuer.addon_named_by)
         case IssuerKind.FILES:
             raise ConfigError(
                 Code.ISSUER_MISSING,

@@ -68,7 +68,10 @@ class ControlledProxies:
                 ) from exc
             _check(identity, proxy.pid, answer, names, serial)
             told.append(f"process {proxy.pid} ({', '.join(sorted(names))})")
-        return f"served by {' and '.join(told)}" if told else f"no proxy that uses it was found in {self._place.folder}"
+        if told:
+            return f"served by {' and '.join(told)}"
+        # As it is with a first certificate, whose proxy is started afterwards: nothing is wrong.
+        return f"no running proxy uses it, so none had to be told (looked in {self._place.folder})"
 
     async def sessions(self, cert: Path, serial: str, *, expected: bool, others: bool = False) -> int | None:
         """As `Proxies.sessions`."""

@@ -21,6 +21,7 @@ import trio
 
 from mtlskit.config.values import TunnelConfig, TunnelKind
 from mtlskit.errors import Code, HerokuError, MtlskitError
+from mtlskit.heroku.named_by import naming
 from mtlskit.proxy.addon_known import AddonLookup, Known, KnownLogin, asked
 from mtlskit.proxy.events import AddonChanged, AddonFound, AddonKept, AddonRecovered, described
 from mtlskit.telemetry import Emit
@@ -152,7 +153,7 @@ class Follower:
     async def _ask_heroku(self) -> Known:
         """Raises HerokuError, ConfigError."""
         try:
-            with trio.fail_after(_DEADLINE):
+            with trio.fail_after(_DEADLINE), naming(self._config.addon_named_by):
                 return await asked(self._lookup, self.addon, self._config)
         except trio.TooSlowError as exc:
             raise HerokuError(

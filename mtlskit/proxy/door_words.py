@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from mtlskit.config.reach import is_this_machine_only
 from mtlskit.config.values import Login, Network, TcpAddress, TunnelConfig, TunnelKind, UnixAddress, VerifyMode
 
-__all__ = ["door_warnings", "open_to"]
+__all__ = ["door_notes", "door_warnings", "open_to"]
 
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("::ffff:127.0.0.0/104"))
 
@@ -17,6 +17,16 @@ def door_warnings(config: TunnelConfig) -> tuple[str, ...]:
     """What the operator should know; most often nothing."""
     found = (_nobody_admitted(config), _lets_everybody_in(config), _chain_alone(config), _nameless(config))
     return tuple(filter(None, found))
+
+
+def door_notes(config: TunnelConfig) -> tuple[str, ...]:
+    """What is as it should be, and worth knowing all the same."""
+    if not _checks_chain_alone(config) or not config.verify_by_default:
+        return ()
+    return (
+        'verify = "ca", the default for Heroku\'s Kafka, whose certificates carry no host names to hold them against:'
+        " of a broker's certificate the chain is checked, up to a CA of `ca`, and not the name",
+    )
 
 
 def open_to(config: TunnelConfig) -> str:
@@ -60,9 +70,14 @@ def _lets_everybody_in(config: TunnelConfig) -> str:
     )
 
 
+def _checks_chain_alone(config: TunnelConfig) -> bool:
+    return config.kind is TunnelKind.KAFKA and config.verify.mode is VerifyMode.CA
+
+
 def _chain_alone(config: TunnelConfig) -> str:
-    """What is not checked of the brokers: their own addresses come from the cluster, not from the configuration."""
-    if config.kind is not TunnelKind.KAFKA or config.verify.mode is not VerifyMode.CA:
+    """What is not checked of the brokers, where somebody has chosen that: their own addresses come from the cluster,
+    not from the configuration."""
+    if not _checks_chain_alone(config) or config.verify_by_default:
         return ""
     return (
         'verify = "ca": of a broker\'s certificate the chain alone is checked, not the name, so whoever has one of that'

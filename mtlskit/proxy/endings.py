@@ -40,6 +40,9 @@ class SessionFacts:
     began: float
     user: str = ""
     database: str = ""
+    broker: str = ""
+    broker_address: str = ""
+    """Of Kafka; see `mtlskit.proxy.events.bases.OfSession`."""
     bytes_up: int = 0
     bytes_down: int = 0
     """What had been forwarded before the relay began: the login."""
@@ -49,19 +52,22 @@ class SessionFacts:
     """Is told, in place of the log, where the upstream breaks off before it has said a word: clients come again, and
     each of them would be told of."""
 
+    def told(self) -> dict[str, str]:
+        """What every event of the session carries."""
+        return {
+            "tunnel": self.tunnel,
+            "client": self.client,
+            "user": self.user,
+            "database": self.database,
+            "upstream": self.upstream,
+            "broker": self.broker,
+            "broker_address": self.broker_address,
+        }
+
 
 def tell_cut(emit: Emit, facts: SessionFacts) -> None:
     """Tell that a session was ended because the proxy stops."""
-    emit(
-        SessionCut(
-            tunnel=facts.tunnel,
-            client=facts.client,
-            user=facts.user,
-            database=facts.database,
-            upstream=facts.upstream,
-            seconds=trio.current_time() - facts.began,
-        )
-    )
+    emit(SessionCut(**facts.told(), seconds=trio.current_time() - facts.began))
 
 
 def tell_ending(emit: Emit, facts: SessionFacts, outcome: Outcome) -> None:
@@ -82,22 +88,14 @@ def tell_ending(emit: Emit, facts: SessionFacts, outcome: Outcome) -> None:
     elif outcome.ending is Ending.EXPIRED and facts.identity is not None:
         emit(
             SessionExpired(
-                tunnel=facts.tunnel,
-                client=facts.client,
-                user=facts.user,
-                database=facts.database,
-                upstream=facts.upstream,
+                **facts.told(),
                 serial=facts.identity.serial,
                 not_after=facts.identity.not_after.isoformat(),
             )
         )
     emit(
         SessionClosed(
-            tunnel=facts.tunnel,
-            client=facts.client,
-            user=facts.user,
-            database=facts.database,
-            upstream=facts.upstream,
+            **facts.told(),
             ending=outcome.ending.value,
             bytes_up=facts.bytes_up + outcome.bytes_up,
             bytes_down=facts.bytes_down + outcome.bytes_down,

@@ -275,17 +275,7 @@ class PostgresSession:
         self._parts.established.take_over(handover, facts, self._stay, tunnel=self._parts)
 
     def _tell_opened(self, facts: SessionFacts, tls: str, *, warm: bool) -> None:
-        self._parts.emit(
-            SessionOpened(
-                tunnel=facts.tunnel,
-                client=facts.client,
-                user=facts.user,
-                database=facts.database,
-                upstream=facts.upstream,
-                tls=tls,
-                warm=warm,
-            )
-        )
+        self._parts.emit(SessionOpened(**facts.told(), tls=tls, warm=warm))
 
     def _note(self, event: LoginEvent, route: Route) -> None:
         match event:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-from mtlskit.config.values import MOST_WARM, ProxyConfig
+from mtlskit.config.values import MOST_WARM, ProxyConfig, TcpAddress
 from mtlskit.control.places import Place
 from mtlskit.control.server import ControlServer, opened_control
 from mtlskit.errors import Code, ConfigError, MtlskitError
@@ -194,7 +194,12 @@ async def run_proxy(
             established = Established(relay, emit)
             nursery.start_soon(established.run)
             budget = WarmBudget(MOST_WARM)
-            tunnels = [Tunnel(tunnel, established, emit, budget, lookup) for tunnel in config.tunnels]
+            tunnels: list[Tunnel] = []
+
+            def holder_of(address: TcpAddress) -> str:
+                return next(filter(None, (tunnel.listens_at(address) for tunnel in tunnels)), "")
+
+            tunnels += [Tunnel(tunnel, established, emit, budget, lookup, holder_of) for tunnel in config.tunnels]
             proxy = Proxy(tunnels, nursery, emit)
             try:
                 if handle_signals:

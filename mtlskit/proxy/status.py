@@ -125,17 +125,25 @@ def _tunnel(tunnel: Tunnel, now: datetime) -> dict[str, Any]:
 
 def _brokers(brokers: Brokers) -> list[dict[str, Any]]:
     """The brokers that the cluster has named: those with a listener, then those that can have none."""
+    absent = brokers.absent
     known: list[dict[str, Any]] = [
         {
             "id": broker.node_id,
             "addresses": [address_facts(address) for address in broker.listener.addresses],
             "upstream": str(broker.endpoint),
+            "named": broker.node_id not in absent,
             "error": _outage(broker.outage),
         }
         for broker in brokers.known
     ]
     refused: list[dict[str, Any]] = [
-        {"id": node_id, "addresses": [], "upstream": None, "error": described(error)}
+        {
+            "id": node_id,
+            "addresses": [],
+            "upstream": None,
+            "named": node_id not in absent,
+            "error": described(error),
+        }
         for node_id, error in brokers.refused.items()
     ]
     return known + refused

@@ -46,13 +46,18 @@ class TcpSession:
         self._stay.serial = parts.identity.serial
         upstream = await self._dial()
         try:
+            broker, broker_address = self._broker_of(upstream)
             facts = SessionFacts(
-                name, self._peer, str(upstream.route), began, identity=upstream.identity, unheard=self._unheard()
+                name,
+                self._peer,
+                str(upstream.route),
+                began,
+                broker=broker,
+                broker_address=broker_address,
+                identity=upstream.identity,
+                unheard=self._unheard(),
             )
-            tls = upstream.tls.engine.version
-            parts.emit(
-                SessionOpened(tunnel=name, client=self._peer, user="", database="", upstream=facts.upstream, tls=tls)
-            )
+            parts.emit(SessionOpened(**facts.told(), tls=upstream.tls.engine.version, warm=False))
             try:
                 await trio.lowlevel.checkpoint()  # see `Established.take_over`
             except trio.Cancelled:
@@ -68,6 +73,10 @@ class TcpSession:
     async def _dial(self) -> Upstream:
         """Raises UpstreamError."""
         return await self._parts.dial()
+
+    def _broker_of(self, _upstream: Upstream) -> tuple[str, str]:
+        """What the log calls the broker, and its address; empty where there are none."""
+        return "", ""
 
     def _codec(self) -> Codec | None:
         """Who decides about the bytes; None: they pass."""

@@ -16,7 +16,7 @@ from functools import partial
 
 import trio
 
-from mtlskit.config.values import Endpoint, ListenAddress, TunnelConfig, TunnelKind
+from mtlskit.config.values import Endpoint, ListenAddress, TcpAddress, TunnelConfig, TunnelKind
 from mtlskit.errors import Code, ConfigError, MtlskitError, UpstreamError
 from mtlskit.net.dial import Dialler
 from mtlskit.net.identity import IdentitySnapshot
@@ -25,7 +25,7 @@ from mtlskit.net.listen import Listener, open_listeners
 from mtlskit.net.warm import Outage, WarmBudget, WarmCounts, WarmPool
 from mtlskit.proxy.addon import AddonLookup, Follower, Known
 from mtlskit.proxy.admission import Admission, Session
-from mtlskit.proxy.door_words import door_warnings, open_to
+from mtlskit.proxy.door_words import door_notes, door_warnings, open_to
 from mtlskit.proxy.established import Established
 from mtlskit.proxy.events import (
     IdentityKept,
@@ -34,6 +34,7 @@ from mtlskit.proxy.events import (
     SessionCrashed,
     TunnelFailed,
     TunnelListening,
+    TunnelNoted,
     TunnelWarned,
     WarmCounted,
     WarmFailed,
@@ -42,6 +43,7 @@ from mtlskit.proxy.events import (
 )
 from mtlskit.proxy.front_door import FrontDoor
 from mtlskit.proxy.kafka.brokers import Broker, Brokers
+from mtlskit.proxy.kafka.doors import HolderOf, collides, nobody
 from mtlskit.proxy.kafka.look import ClusterLook
 from mtlskit.proxy.kafka.session import BrokerSession
 from mtlskit.proxy.loading import IdentityLoader
@@ -73,8 +75,9 @@ class Tunnel:
         emit: Emit,
         budget: WarmBudget,
         lookup: AddonLookup | None = None,
+        holder_of: HolderOf = nobody,
     ) -> None:
-        """`lookup` asks Heroku, for a tunnel whose upstream is an add-on's."""
+        """`lookup` asks Heroku, for a tunnel whose upstream is an add-on's. `holder_of` knows what listens here."""
         self.config = config
         self.state = TunnelState.NEW
         self.failure: MtlskitError | None = None
@@ -86,6 +89,7 @@ class Tunnel:
         self._established = established
         self._emit = emit
         self._budget = budget
+        self._holder_of = holder_of
         self._listener: Listener | None = None
         self._parts: TunnelParts | None = None
         self._admission = Admission(config, emit)
@@ -147,6 +151,8 @@ class Tunnel:
                 brokers="" if self.brokers is None else str(self.brokers.ports),
             )
         )
+        for note in door_notes(config):
+            self._emit(TunnelNoted(tunnel=config.name, note=note))
         for warning in door_warnings(config):
             self._emit(TunnelWarned(tunnel=config.name, warning=warning))
 
@@ -214,9 +220,16 @@ class Tunnel:
         if self.brokers is not None:
             self.brokers.close()  # the tunnel is started once more
         self.brokers = brokers = Brokers(
-            self.config, self.addresses, parts.dialler, self._welcome_to, self._emit, self._name_prefix
+            self.config, self.addresses, parts.dialler, self._welcome_to, self._emit, self._name_prefix, self._holder_of
         )
         nursery.start_soon(self._look_after, brokers, ClusterLook(parts, brokers), nursery)
+
+    def listens_at(self, address: TcpAddress) -> str:
+        """What of this tunnel keeps others from `address`, for a sentence; empty: nothing. Any thread may ask."""
+        if self.state is TunnelState.SERVING and collides(address, self.addresses):
+            return f"tunnel {self.config.name}"
+        node_id = None if self.brokers is None else self.brokers.holder_of(address)
+        return "" if node_id is None else f"broker {node_id} of tunnel {self.config.name}"
 
     def _name_prefix(self) -> str:
         """What names of topics begin with, where Heroku tells it. May be called by any thread."""

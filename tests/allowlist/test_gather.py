@@ -63,6 +63,8 @@ async def test_the_first_error_in_the_order_of_names_is_raised(autojump_clock: t
     api = FakeRules(trouble=missing)
     with pytest.raises(HerokuError, match="there is no no-b"):
         await gather(api, api, ["db", "no-b", "no-a"])
+    with pytest.raises(HerokuError, match=r"there is no no-b \(the add-on is named by --addon\)"):
+        await gather(api, api, ["db", "no-b", "no-a"], named_by={"no-b": "--addon", "no-a": "elsewhere"})
 
 
 async def test_ranges_are_added_everywhere_beside_what_is_there(autojump_clock: trio.testing.MockClock) -> None:

@@ -144,6 +144,15 @@ def test_the_add_ons_of_the_file(heroku: TinyHeroku, tmp_path: Path) -> None:
     assert list(entries(done)) == ["pg-up"]
 
 
+def test_an_unknown_add_on_of_the_file_is_told_with_its_key(heroku: TinyHeroku, tmp_path: Path) -> None:
+    (tmp_path / "mtlskit.toml").write_text('[identity.a]\nissuer = "heroku"\naddon = "pg-upp"\n')
+    told = run(heroku, tmp_path, ["status"]).stderr
+    assert "(the add-on is named by " in told
+    assert "mtlskit.toml:3: identity.a.addon)" in told
+    assert "(the add-on is named by an argument)" in run(heroku, tmp_path, ["status", "pg-upp"]).stderr
+    assert "(the add-on is named by --addon)" in run(heroku, tmp_path, ["status", "--addon", "pg-upp"]).stderr
+
+
 def test_a_damaged_file_is_a_warning_where_the_add_on_is_named(heroku: TinyHeroku, tmp_path: Path) -> None:
     (tmp_path / "mtlskit.toml").write_text("[[[")
     done = run(heroku, tmp_path, ["status", "pg-up"])

@@ -284,3 +284,44 @@ def test_what_names_on_a_shared_kafka_begin_with(run: Run, folder: Path) -> None
             result = run("status")
         assert result.exit_code == 0
         assert ("    names of topics and groups on kafka-rigid-4711 begin with bern-4711." in result.stdout) is told
+
+
+@pytest.mark.parametrize(("named", "marked"), [(True, False), (False, True), (None, False)])
+def test_a_broker_that_the_cluster_names_no_more(run: Run, folder: Path, named: bool | None, marked: bool) -> None:
+    """`None`: a proxy of an older version, which does not say. It is marked, and nothing to attend to by itself."""
+    broker: dict[str, Any] = {
+        "id": 1001,
+        "addresses": [{"host": "127.0.0.1", "port": 9096}],
+        "upstream": "b-1.example:9096",
+        "error": None,
+    }
+    if named is not None:
+        broker["named"] = named
+    for error, status in ((None, 0), (FAILED, 3)):
+        facts = tunnel_facts() | {"brokers": [broker | {"error": error}]}
+        with fake_proxy(folder, 11, {"status": status_facts(11, facts)}):
+            result = run("status")
+        assert result.exit_code == status
+        told = "    broker 1001 on 127.0.0.1:9096 to b-1.example:9096"
+        assert told + (" (no longer named by the cluster)" if marked else "") in result.stdout.splitlines()
+        which = "broker 1001, no longer named by the cluster," if marked else "broker 1001"
+        assert (f"error: {which} cannot be reached: k.pem" in result.stdout) is (error is not None)
+
+
+def test_the_help_names_whatever_gives_status_3(run: Run, folder: Path) -> None:
+    """What `_trouble` of the view finds, one by one, and what is wrong with a proxy as a whole."""
+    told = " ".join(run("status", "--help").stdout.split())
+    found: dict[str, dict[str, Any]] = {
+        "a tunnel has failed": {"state": "failed"},
+        "got no connection to the upstream": {"upstream_error": FAILED},
+        "or to a broker of a Kafka": {"brokers": [{"id": 1, "addresses": [{"host": "h", "port": 1}], "error": FAILED}]},
+        "a broker can have no listener": {"brokers": [{"id": 1, "addresses": [], "error": FAILED}]},
+        "because a reload failed": {"error": FAILED},
+        "its identity is due for renewal": {"identity": {"due": True, "not_after": "2026-01-31T12:00:00+00:00"}},
+        "Heroku cannot tell where its add-on is": {"addon": {"name": "a", "error": FAILED}},
+    }
+    for words, facts in found.items():
+        with fake_proxy(folder, 11, {"status": status_facts(11, tunnel_facts() | facts)}):
+            assert run("status").exit_code == 3, words
+        assert words in told
+    assert "a proxy does not answer; or no proxy is running" in told

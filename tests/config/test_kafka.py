@@ -185,10 +185,11 @@ def test_an_addon_says_where_the_brokers_are() -> None:
 @pytest.mark.parametrize("text", [ADDON + WITH_CA, URL + WITH_CA, HEROKUS, HEROKUS + WITH_CA])
 def test_herokus_brokers_are_checked_by_their_ca(text: str) -> None:
     (tunnel,) = parse(text)
-    assert tunnel.verify == Verify(VerifyMode.CA)
+    assert (tunnel.verify, tunnel.verify_by_default) == (Verify(VerifyMode.CA), True)
     assert tunnel.identity.ca is not None
     for written in ("full", "ca", "name:h"):
-        assert str(parse(f"{text}verify = '{written}'")[0].verify) == written
+        chosen = parse(f"{text}verify = '{written}'")[0]
+        assert (str(chosen.verify), chosen.verify_by_default) == (written, False)
 
 
 def test_one_text_of_herokus_is_enough() -> None:

@@ -49,6 +49,7 @@ def test_the_smallest_file() -> None:
         listen=TcpAddress("127.0.0.1", 6432),
         upstream=(Endpoint("db", 5432),),
         identity=IdentityConfig("a", BASE / "c.pem", BASE / "k.pem"),
+        verify_by_default=True,
     )
     assert parse(SMALLEST) == ProxyConfig((tunnel,), SOURCE, identities=(tunnel.identity,), store=BASE / "identities")
 
@@ -110,6 +111,7 @@ def test_every_key() -> None:
         listen=UnixAddress(BASE / "b.sock"),
         upstream=(Endpoint("h", 1),),
         identity=IdentityConfig("shared", shared.cert, shared.key, BASE / "other.pem", shared.passphrase_file),
+        verify_by_default=True,
         allow_users=("ann", "1001"),
         timeouts=Timeouts(dial=9.0),
     )

@@ -83,10 +83,11 @@ async def test_a_question_that_never_arrived_is_not_repeated_by_itself(far: FarH
 
 
 async def test_what_the_api_says_is_told_with_its_hint(far: FarHeroku, order: Order) -> None:
-    issuer = HerokuAddonIssuer("postgresql-sandbx-12345", far.opened)
+    issuer = HerokuAddonIssuer("postgresql-sandbx-12345", far.opened, "f.toml:3: identity.r.addon")
     with pytest.raises(RotationError) as caught:
         await issuer.survey(order)
     assert caught.value.code is Code.API_NOT_FOUND
+    assert caught.value.sentence.endswith(" (the add-on is named by f.toml:3: identity.r.addon)")
     assert POSTGRES in caught.value.hint, "the near match"
     common = HerokuIssuer("c", HerokuCertificates("postgresql-common-12345", far.opened))
     with pytest.raises(RotationError) as caught:

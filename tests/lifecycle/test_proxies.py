@@ -80,6 +80,9 @@ async def _run(
         await server.run(task_status=task_status)
 
 
+NONE = "no running proxy uses it, so none had to be told (looked in "
+
+
 async def not_served(proxies: ControlledProxies) -> str:
     with pytest.raises(RotationError) as caught:
         await proxies.serve("reporting", CERT, NEW)
@@ -91,7 +94,7 @@ async def not_served(proxies: ControlledProxies) -> str:
 async def test_nobody_runs(place: Place, tmp_path: Path) -> None:
     for where in (place, Place(tmp_path / "none")):
         proxies = ControlledProxies(where)
-        assert (await proxies.serve("reporting", CERT, NEW)).startswith("no proxy that uses it was found in ")
+        assert (await proxies.serve("reporting", CERT, NEW)).startswith(NONE)
         assert await proxies.sessions(CERT, OLD, expected=False) == 0
         # A tunnel uses it, so there may be a proxy that keeps its socket elsewhere.
         assert await proxies.sessions(CERT, OLD, expected=True) is None
@@ -159,7 +162,7 @@ async def test_a_proxy_that_does_not_answer(place: Place) -> None:
 
 async def test_a_proxy_that_has_ended_is_nobody(place: Place) -> None:
     async with running(place, FakeProxy(ControlError(Code.CTL_NO_PROXY, "gone"))) as proxies:
-        assert (await proxies.serve("reporting", CERT, NEW)).startswith("no proxy that uses it was found in ")
+        assert (await proxies.serve("reporting", CERT, NEW)).startswith(NONE)
         assert await proxies.sessions(CERT, OLD, expected=False) == 0
 
 

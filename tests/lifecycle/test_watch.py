@@ -76,7 +76,7 @@ class NoProxies:
     left: Mapping[str, int] | None = None
 
     async def serve(self, identity: str, cert: Path, serial: str) -> str:
-        return "no proxy that uses it was found"
+        return "no running proxy uses it, so none had to be told"
 
     async def sessions(self, cert: Path, serial: str, *, expected: bool, others: bool = False) -> int | None:
         return 0 if self.left is None else self.left.get(serial, 0)

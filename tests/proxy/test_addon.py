@@ -313,9 +313,11 @@ async def test_a_mistake_ends_a_proxy_that_has_nothing_else(papers: Papers, code
     lookup = a_lookup()
     lookup.fail(code)
     with pytest.raises(BaseExceptionGroup) as caught:
-        async with running_proxy(tunnel(papers, addon=ADDON), lookup=lookup):
+        async with running_proxy(tunnel(papers, addon=ADDON, addon_named_by="--upstream"), lookup=lookup):
             raise AssertionError("it runs")
-    assert caught.value.split(HerokuError)[1] is None
+    ours, others = caught.value.split(HerokuError)
+    assert others is None
+    assert ("named by --upstream" in repr(ours)) is (code is Code.API_NOT_FOUND)
 
 
 async def test_the_other_tunnels_do_not_wait_for_heroku(papers: Papers) -> None:

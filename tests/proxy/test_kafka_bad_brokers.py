@@ -16,7 +16,7 @@ import trio.testing
 from mtlskit.config.values import Endpoint, KafkaDoors, TcpAddress, TunnelConfig, TunnelKind, Verify, VerifyMode
 from mtlskit.errors import Code, ListenError, UpstreamLost
 from mtlskit.heroku.values import KafkaBrokers
-from mtlskit.proxy.door_words import door_warnings
+from mtlskit.proxy.door_words import door_notes, door_warnings
 from mtlskit.proxy.events import (
     BrokerFailed,
     BrokerListening,
@@ -27,6 +27,7 @@ from mtlskit.proxy.events import (
     ClusterUnseen,
     SessionBroken,
     SessionClosed,
+    TunnelNoted,
     TunnelWarned,
 )
 from mtlskit.proxy.kafka import brokers as brokers_module
@@ -34,6 +35,7 @@ from mtlskit.proxy.kafka.denied import Denials
 from mtlskit.proxy.kafka.loops import leads_to
 from mtlskit.proxy.kafka.outage import Outage
 from mtlskit.proxy.kafka.refusals import Refusals
+from mtlskit.telemetry import Level
 from mtlskit.wire.kafka.advertised import NOWHERE
 from mtlskit.wire.kafka.asking import metadata_request
 from mtlskit.wire.kafka.denials import Denied
@@ -364,6 +366,7 @@ async def test_the_prefix_is_the_add_ons(papers: Papers) -> None:
         ({"listen": TcpAddress("::", 0)}, 'write advertised = "HOST"'),
         ({"listen": TcpAddress("0.0.0.0", 0), "kafka": KafkaDoors(advertised="kafka.example.com")}, ""),
         ({"verify": Verify(VerifyMode.CA)}, "the chain alone is checked"),
+        ({"verify": Verify(VerifyMode.CA), "verify_by_default": True}, ""),
         ({"verify": Verify(VerifyMode.CA), "kind": TunnelKind.POSTGRES}, ""),
         ({}, ""),
     ],
@@ -373,3 +376,33 @@ def test_what_an_operator_should_know_of_the_door(papers: Papers, settings: dict
     told = door_warnings(config)
     assert len(told) == bool(words)
     assert all(words in warning for warning in told)
+
+
+@pytest.mark.parametrize("by_default", [True, False])
+async def test_a_check_of_the_chain_alone_is_a_warning_where_somebody_chose_it(
+    papers: Papers, *, by_default: bool
+) -> None:
+    cluster = FakeCluster()
+    async with fake_broker(papers, cluster, 1) as one:
+        config = tunnel(
+            papers,
+            one.endpoint,
+            kind=TunnelKind.KAFKA,
+            kafka=KafkaDoors(),
+            verify=Verify(VerifyMode.CA),
+            verify_by_default=by_default,
+        )
+        async with running_proxy(config) as running:
+            notes = [event.note for event in running.events.of(TunnelNoted)]
+            warnings = [event.warning for event in running.events.of(TunnelWarned)]
+        assert ['verify = "ca", the default for Heroku' in told for told in notes] == [True] * by_default
+        assert ["the chain alone is checked" in told for told in warnings] == [True] * (not by_default)
+        assert TunnelNoted.level is Level.INFO
+
+
+def test_nothing_is_noted_where_the_name_is_checked(papers: Papers) -> None:
+    upstream = Endpoint("kafka.example.com", 9096)
+    for kind in TunnelKind:
+        assert door_notes(tunnel(papers, upstream, kind=kind, verify_by_default=True)) == ()
+        chain_alone = tunnel(papers, upstream, kind=kind, verify_by_default=True, verify=Verify(VerifyMode.CA))
+        assert len(door_notes(chain_alone)) == (kind is TunnelKind.KAFKA)

@@ -19,6 +19,7 @@ __all__ = [
     "counted",
     "described",
     "minute",
+    "named_broker",
 ]
 
 
@@ -28,6 +29,11 @@ def counted(number: int, thing: str) -> str:
 
 def minute(moment: str) -> str:
     return f"{moment[:16].replace('T', ' ')} UTC"
+
+
+def named_broker(broker: str) -> str:
+    """`broker` is a node id, or `bootstrap` for the addresses that the configuration names."""
+    return "the bootstrap address" if broker == "bootstrap" else f"broker {broker}"
 
 
 def described(error: MtlskitError) -> dict[str, str]:
@@ -87,4 +93,16 @@ class OfLogin(OfClient):
 
 @dataclass(frozen=True, kw_only=True)
 class OfSession(OfLogin):
+    """`broker` and `broker_address` are of a Kafka tunnel: the node id and `host:port`, as the cluster calls it, or
+    `bootstrap` and nothing for whoever came to the tunnel's own listener. Else both are empty."""
+
     upstream: str
+    broker: str = ""
+    broker_address: str = ""
+
+    @property
+    def _where(self) -> str:
+        """What it is connected to."""
+        if not self.broker:
+            return self.upstream
+        return f"{named_broker(self.broker)} at {self.upstream}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mtlskit.proxy.events.bases import OfTunnel, TunnelFailure, TunnelWarning, counted
+from mtlskit.proxy.events.bases import OfTunnel, TunnelFailure, TunnelWarning, counted, named_broker
 from mtlskit.telemetry import Level
 
 __all__ = [
@@ -85,8 +85,7 @@ class BrokerFailed(TunnelFailure):
 
     def sentence(self) -> str:
         turned_away = f"; {counted(self.clients, 'connection')} turned away" if self.clients > 1 else ""
-        where = "the bootstrap address" if self.broker == "bootstrap" else f"broker {self.broker}"
-        return self._told(f"{where} cannot be reached: ") + turned_away
+        return self._told(f"{named_broker(self.broker)} cannot be reached: ") + turned_away
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +95,7 @@ class BrokerRecovered(OfTunnel):
     broker: str
 
     def sentence(self) -> str:
-        where = "the bootstrap address" if self.broker == "bootstrap" else f"broker {self.broker}"
-        return f"{self.tunnel}: {where} can be reached again"
+        return f"{self.tunnel}: {named_broker(self.broker)} can be reached again"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ class SessionOpened(OfSession):
 
     def sentence(self) -> str:
         made = ", connected in advance" if self.warm else ""
-        return f"{self.tunnel}: {self.client} connected to {self.upstream}{self._who} over {self.tls}{made}"
+        return f"{self.tunnel}: {self.client} connected to {self._where}{self._who} over {self.tls}{made}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class SessionClosed(OfSession):
 
     def sentence(self) -> str:
         return (
-            f"{self.tunnel}: {self.client}{self._who} to {self.upstream} ended ({self.ending.replace('_', ' ')}) after"
+            f"{self.tunnel}: {self.client}{self._who} to {self._where} ended ({self.ending.replace('_', ' ')}) after"
             f" {self.seconds:.1f} s, {self.bytes_up} bytes up, {self.bytes_down} down"
         )
 
@@ -73,7 +73,7 @@ class SessionCut(OfSession):
     seconds: float
 
     def sentence(self) -> str:
-        return f"{self.tunnel}: {self.client}{self._who} to {self.upstream} was cut off after {self.seconds:.1f} s"
+        return f"{self.tunnel}: {self.client}{self._who} to {self._where} was cut off after {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class SessionExpired(OfSession):
 
     def sentence(self) -> str:
         return (
-            f"{self.tunnel}: ended the session of {self.client}{self._who} to {self.upstream} at a quiet point: its"
+            f"{self.tunnel}: ended the session of {self.client}{self._who} to {self._where} at a quiet point: its"
             f" client certificate, serial {self.serial}, ends at {minute(self.not_after)}"
         )
 

@@ -19,6 +19,7 @@ __all__ = [
     "ReadyFileKept",
     "TunnelFailed",
     "TunnelListening",
+    "TunnelNoted",
     "TunnelWarned",
     "UpstreamSkipped",
     "WarmCounted",
@@ -63,6 +64,16 @@ class TunnelFailed(TunnelFailure):
 @dataclass(frozen=True, kw_only=True)
 class TunnelWarned(TunnelWarning):
     """A tunnel accepts clients, and something about its settings deserves attention."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunnelNoted(OfTunnel):
+    """A tunnel accepts clients, and something that was decided for it is worth knowing. Nothing is wrong."""
+
+    note: str
+
+    def sentence(self) -> str:
+        return f"{self.tunnel}: {self.note}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ left in a queue for the task of `run`.
 
 A node keeps its listener for as long as the tunnel serves, whether the broker is there or not: clients that know it
 come back to it. What changes is where the listener leads to, which is what the cluster said last. It never leads to
-another node.
+another node. Metadata names every broker that is up, so that whoever is missing there is down or gone for good: which
+of the two nobody says, and `absent` has them.
 
 One lock guards what both threads change; the common case, a node whose address is known and the same, takes none.
 """
@@ -20,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +32,7 @@ import trio
 from mtlskit.config.values import Endpoint, ListenAddress, TcpAddress, TunnelConfig
 from mtlskit.errors import Code, ListenError, UpstreamError, UpstreamUnreachable
 from mtlskit.net.dial import Dialler
-from mtlskit.net.listen import Listener, open_listeners
+from mtlskit.net.listen import Listener
 from mtlskit.proxy.events import (
     BrokerFailed,
     BrokerListening,
@@ -42,6 +44,7 @@ from mtlskit.proxy.events import (
     described,
 )
 from mtlskit.proxy.kafka.denied import Denials
+from mtlskit.proxy.kafka.doors import HolderOf, collides, nobody, open_door
 from mtlskit.proxy.kafka.loops import OurListeners, leads_to
 from mtlskit.proxy.kafka.outage import TOLD_EVERY, Outage
 from mtlskit.proxy.kafka.ports import HIGHEST_PORT, BrokerPorts
@@ -99,11 +102,12 @@ class Brokers:
         welcome: Callable[[Broker, trio.socket.SocketType], Awaitable[None]],
         emit: Emit,
         prefix: Callable[[], str] = str,
+        holder_of: HolderOf = nobody,
     ) -> None:
         """`listening` are the tunnel's own addresses. `dialler` says how brokers are dialled, but not where they are.
 
         `welcome` owns the socket of a client that has come to a broker's listener. `prefix` tells what names of topics
-        begin with, empty where that is not known.
+        begin with, empty where that is not known. `holder_of` tells who of this process has a port.
         """
         self._config = config
         self._own = tuple(address for address in listening if isinstance(address, TcpAddress))
@@ -112,12 +116,15 @@ class Brokers:
         self._dialler = dialler
         self._welcome = welcome
         self._emit = emit
+        self._holder_of = holder_of
         self._token = trio.lowlevel.current_trio_token()
         self._lock = threading.Lock()
         self._brokers: dict[int, Broker] = {}
         self._ours = OurListeners(self._own)
         self._refused = Refusals()
         """Nodes whose listener could not be opened."""
+        self._absent: frozenset[int] = frozenset()
+        """Replaced, never changed, so that it can be looked at without the lock."""
         self._crowd_told = False
         self._told: set[tuple[int, str, str]] = set()
         self._jobs: deque[Callable[[trio.Nursery], None]] = deque()
@@ -134,6 +141,9 @@ class Brokers:
     def resolve(self, reached: str, node_id: int, host: str, port: int) -> Address | None:
         """The address that clients who came to `reached` (an IP address of ours) are to use for a node; None: there can
         be none. See `mtlskit.wire.kafka.advertised.Resolve`."""
+        if node_id in self._absent:
+            with self._lock:
+                self._absent -= {node_id}
         broker = self._brokers.get(node_id)
         if broker is None or (endpoint := broker.endpoint).port != port or endpoint.host != host:
             broker = self._learn(node_id, host, port)
@@ -145,6 +155,21 @@ class Brokers:
         """The cluster names a node, and no client is told of it."""
         if node_id >= 0 and host:
             self.resolve("", node_id, host, port)
+
+    def holder_of(self, address: TcpAddress) -> int | None:
+        """The node whose listener keeps others from `address`. Takes no lock (see `HolderOf`)."""
+        if self._closed:
+            return None
+        # A copy in one step of the interpreter: the other thread may add a broker at any time.
+        every = tuple(self._brokers.values())
+        return next((one.node_id for one in every if collides(address, one.listener.addresses)), None)
+
+    def listed(self, nodes: AbstractSet[int]) -> None:
+        """The cluster has named all of its brokers, and these they are. See `mtlskit.wire.kafka.advertised.Listed`."""
+        if not nodes:
+            return  # a broker that is only starting names nobody, and it is there
+        with self._lock:
+            self._absent = frozenset(node_id for node_id in (*self._brokers, *self._refused) if node_id not in nodes)
 
     def notice(self, withheld: AddressWithheld) -> None:
         """Tell the log, once, that an address is not passed on."""
@@ -198,7 +223,7 @@ class Brokers:
         try:
             address = self.ports.address_of(node_id)
             self._check(endpoint, address)
-            listener = self._listener_at(node_id, address)
+            listener = open_door(self._config.name, node_id, address, self._holder_of)
         except ListenError as exc:
             if self._refused.add(node_id, exc, now, _OPEN_AGAIN):
                 self.tell(BrokerNotListening(tunnel=self._config.name, broker=node_id, **described(exc)))
@@ -229,21 +254,6 @@ class Brokers:
             warning = f"the cluster names more than {MOST_BROKERS} brokers that have no listener; no more are told of"
             self.tell(TunnelWarned(tunnel=self._config.name, warning=warning))
         return True
-
-    def _listener_at(self, node_id: int, address: TcpAddress) -> Listener:
-        """Raises ListenError."""
-        try:
-            return open_listeners(address, name_holder=False)
-        except ListenError as exc:
-            if exc.code is not Code.LISTEN_PORT_IN_USE:
-                raise
-            raise ListenError(
-                exc.code,
-                exc.sentence,
-                f"see who has it with `ss -ltnp 'sport = :{address.port}'`, and end that or give the broker another"
-                f" port: brokers = {{ {node_id} = PORT }} in [tunnel.{self._config.name}], or another"
-                " first_broker_port; it is tried again",
-            ) from exc
 
     def _check(self, endpoint: Endpoint, address: TcpAddress) -> None:
         """Whether `address` can stand for a broker at `endpoint`. Raises ListenError."""
@@ -296,6 +306,11 @@ class Brokers:
         """The nodes that have no listener, and why."""
         with self._lock:
             return self._refused.errors
+
+    @property
+    def absent(self) -> frozenset[int]:
+        """Of those, the nodes that the cluster named once and does not name any more."""
+        return self._absent
 
     @property
     def closed(self) -> bool:

@@ -72,8 +72,10 @@ class ClusterLook:
         try:
             upstream = await self._parts.dial()
             try:
-                for node_id, host, port in await self._ask(upstream):
+                named = await self._ask(upstream)
+                for node_id, host, port in named:
                     self._brokers.learn(node_id, host, port)
+                self._brokers.listed({node_id for node_id, _, _ in named})
             finally:
                 upstream.tls.close()
         except MtlskitError as exc:

@@ -9,6 +9,7 @@ each further one waits twice as long.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +37,9 @@ class Refusals:
 
     def __contains__(self, node_id: int) -> bool:
         return node_id in self._nodes
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._nodes)
 
     def __len__(self) -> int:
         return len(self._nodes)

@@ -11,7 +11,7 @@ import trio
 from mtlskit.errors import ClientLimitReached, Code, MtlskitError, UpstreamError
 from mtlskit.net.dial import Upstream
 from mtlskit.net.relay import Codec
-from mtlskit.proxy.kafka.brokers import Broker, Brokers
+from mtlskit.proxy.kafka.brokers import BOOTSTRAP, Broker, Brokers
 from mtlskit.proxy.kafka.outage import Outage
 from mtlskit.proxy.parts import TunnelParts
 from mtlskit.proxy.stay import Stay
@@ -61,10 +61,21 @@ class BrokerSession(TcpSession):
         self._outage.worked()
         return upstream
 
+    def _broker_of(self, upstream: Upstream) -> tuple[str, str]:
+        if self._broker is None:
+            return BOOTSTRAP, ""
+        # Not where the broker is by now: it may have moved while we dialled.
+        return str(self._broker.node_id), str(upstream.route.endpoint)
+
     def _codec(self) -> Codec:
         brokers = self._brokers
         reached = str(self._sock.getsockname()[0])
-        return KafkaSession(partial(brokers.resolve, reached), notice=brokers.notice, denied=brokers.denials.hear)
+        return KafkaSession(
+            partial(brokers.resolve, reached),
+            notice=brokers.notice,
+            denied=brokers.denials.hear,
+            listed=brokers.listed,
+        )
 
     def _unheard(self) -> Callable[[UpstreamError], None]:
         return self._turned_away

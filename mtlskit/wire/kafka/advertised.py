@@ -9,10 +9,21 @@ to Java, and a negative port ends its network thread.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-__all__ = ["NOWHERE", "NO_LISTENER", "Address", "AddressWithheld", "Advertised", "Notice", "Resolve", "unheard"]
+__all__ = [
+    "NOWHERE",
+    "NO_LISTENER",
+    "Address",
+    "AddressWithheld",
+    "Advertised",
+    "Listed",
+    "Notice",
+    "Resolve",
+    "unheard",
+]
 
 Address: TypeAlias = tuple[str, int]
 
@@ -40,6 +51,10 @@ class AddressWithheld:
 
 Notice: TypeAlias = Callable[[AddressWithheld], None]
 
+Listed: TypeAlias = Callable[[AbstractSet[int]], None]
+"""Hears the node ids of a response that names every broker there is, when each of them has been resolved. The set is
+lent: it is the caller's again afterwards."""
+
 
 def unheard(_notice: AddressWithheld) -> None:
     """For an owner who does not want to know."""
@@ -54,6 +69,11 @@ class Advertised:
         self._resolve = resolve
         self._notice = notice
         self._seen: dict[int, tuple[Address, Address]] = {}
+
+    @property
+    def nodes(self) -> AbstractSet[int]:
+        """The nodes that were named with an address, so far."""
+        return self._seen.keys()
 
     def replacement(self, node_id: int, host: str, port: int) -> Address | None:
         """The address to be written instead, or None where the one that stands there names nobody and may stay."""

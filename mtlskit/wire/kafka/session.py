@@ -50,7 +50,7 @@ from typing import Final, NamedTuple
 from mtlskit.errors import ClientProtocolError, Code, MtlskitError
 from mtlskit.wire.kafka import capping, denials, walker
 from mtlskit.wire.kafka.acks import AcksReader
-from mtlskit.wire.kafka.advertised import Advertised, Notice, Resolve, unheard
+from mtlskit.wire.kafka.advertised import Advertised, Listed, Notice, Resolve, unheard
 from mtlskit.wire.kafka.frames import MAX_HELD, REQUESTS, RESPONSES, Fate, FrameReader
 from mtlskit.wire.kafka.inflight import ENOUGH_IN_FLIGHT, InFlight, Waiting
 from mtlskit.wire.kafka.primitives import Buffer
@@ -88,11 +88,13 @@ class KafkaSession:
     """The codec of one connection. See the module for the contract.
 
     `resolve` gives the address that stands for a node (`advertised.Resolve`), `notice` hears of addresses that were
-    withheld, `denied` of topics and groups that the cluster refuses, `max_held` bounds a response that is rewritten, in
-    bytes. Where `denied` is None, nothing is looked for.
+    withheld, `denied` of topics and groups that the cluster refuses, `listed` of which brokers there are, `max_held`
+    bounds a response that is rewritten, in bytes. Where `denied` is None, nothing is looked for.
     """
 
-    __slots__ = ("_acks", "_client", "_denied", "_error", "_flight", "_notice", "_resolve", "_server", "_turn")
+    __slots__ = (
+        *("_acks", "_client", "_denied", "_error", "_flight", "_listed", "_notice", "_resolve", "_server", "_turn"),
+    )
 
     def __init__(
         self,
@@ -100,11 +102,13 @@ class KafkaSession:
         *,
         notice: Notice = unheard,
         denied: denials.Hear | None = None,
+        listed: Listed | None = None,
         max_held: int = MAX_HELD,
     ) -> None:
         self._resolve = resolve
         self._notice = notice
         self._denied = denied
+        self._listed = listed
         self._flight = InFlight()
         self._client = FrameReader(REQUESTS, self._request)
         self._server = FrameReader(
@@ -215,6 +219,8 @@ class KafkaSession:
             return capping.capped(frame, 0, len(frame), turn.version)
         advertised = Advertised(self._resolve, self._notice)
         pieces = walker.rewrite(frame, 0, len(frame), turn.api_key, turn.version, advertised)
+        if self._listed and turn.api_key == METADATA:
+            self._listed(advertised.nodes)
         if self._denied and turn.api_key in denials.LOOKED_AT:
             denials.look(frame, 0, len(frame), turn.api_key, turn.version, self._denied, turn.key)
         return pieces

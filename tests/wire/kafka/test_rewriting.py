@@ -117,3 +117,27 @@ def test_the_tables_know_all_versions_that_kio_knows(api_key: int) -> None:
 
 def test_produce_is_never_capped_below_what_transactions_need() -> None:
     assert NEWEST[0] >= 12
+
+
+@pytest.mark.parametrize(("api_key", "version"), shapes.ADDRESSED)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=SEEDS)
+def test_only_metadata_lists_the_brokers_and_the_owner_hears_of_it(api_key: int, version: int, seed: int) -> None:
+    """Once, behind the last `resolve`. The others name whoever leads or coordinates, and leave the rest out."""
+    rng = shapes.rng_of(seed)
+    entity = shapes.random_shape(shapes.of(api_key, version), rng)
+    heard: list[Any] = []
+
+    def resolve(node_id: int, host: str, port: int) -> tuple[str, int]:
+        heard.append(node_id)
+        return ours(node_id, host, port)
+
+    session = KafkaSession(resolve, listed=lambda nodes: heard.append(set(nodes)))
+    session.receive_from_client(shapes.request(api_key, version))
+    for part in shapes.cuts(shapes.frame(shapes.body(entity)), rng):
+        session.receive_from_server(part)
+    lists = [each for each in heard if isinstance(each, set)]
+    if api_key == 3:
+        assert heard[-1:] == lists == [{each.node_id for each in entity.brokers if each.host and each.node_id >= 0}]
+    else:
+        assert lists == []
