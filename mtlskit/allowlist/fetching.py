@@ -105,9 +105,10 @@ async def _get(url: str, most: int, source: str | None, direct: bool) -> tuple[b
     """The body; or where it redirects to."""
     import httpx
 
+    from mtlskit.heroku.proxies import trust
+
     # The system's CAs (SSL_CERT_FILE names others), which take a while to be read; plain http needs none.
-    secure = url.startswith("https:")
-    context = ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = trust() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         transport = httpx.AsyncHTTPTransport(
             verify=context, local_address=source, trust_env=False, proxy=None if direct else _proxy(url)

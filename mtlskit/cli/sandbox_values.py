@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import ip_address
 from pathlib import Path
 
 from mtlskit.cli.usage import harmless, whole_number
 from mtlskit.config.addresses import parse_listen
 from mtlskit.config.durations import parse_duration
+from mtlskit.config.reach import is_this_machine_only
 from mtlskit.config.values import TcpAddress
 from mtlskit.errors import Code, ConfigError
 from mtlskit.sandbox.kafka_options import KafkaOptions, Topic
@@ -29,7 +29,7 @@ def tcp_address(flag: str, text: str) -> TcpAddress:
 def loopback_address(flag: str, text: str) -> TcpAddress:
     """Where this machine alone can come: the API hands out private keys in plain HTTP. Raises `ConfigError`."""
     address = tcp_address(flag, text)
-    if address.host != "localhost" and not ip_address(address.host).is_loopback:
+    if not is_this_machine_only(address):
         raise ConfigError(
             Code.USAGE,
             f"{flag} {text}: the API hands out keys in plain HTTP, so it listens on this machine only",

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mtlskit.config.values import Endpoint, ListenAddress, TcpAddress, TunnelConfig, UnixAddress
 
-__all__ = ["broker_listeners", "is_own_listener", "is_this_machine_only", "overlap"]
+__all__ = ["broker_listeners", "is_own_listener", "is_this_machine_only", "leads_here", "overlap"]
 
 
 def is_this_machine_only(address: ListenAddress) -> bool:
@@ -19,6 +19,20 @@ def is_this_machine_only(address: ListenAddress) -> bool:
         return True
     ip = ip_address(address.host)
     return ip.is_loopback and not (isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None)
+
+
+def leads_here(host: str) -> bool:
+    """Whether connecting to `host` leads to this machine: localhost, 127.0.0.0/8, ::1. Other names are not resolved.
+
+    IPv4-mapped addresses are what they are mapped from; `is_loopback` itself knows that since Python 3.13.
+    """
+    if host == "localhost":
+        return True
+    try:
+        ip = ip_address(host)
+    except ValueError:
+        return False
+    return ((isinstance(ip, IPv6Address) and ip.ipv4_mapped) or ip).is_loopback
 
 
 def overlap(one: ListenAddress, other: ListenAddress) -> bool:

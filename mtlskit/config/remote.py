@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from mtlskit.config.addresses import parse_host
 from mtlskit.config.fields import each, one
 from mtlskit.config.origins import Origin, ValuePath
+from mtlskit.config.reach import leads_here
 from mtlskit.config.schema import HerokuTable, MyIpTable
 from mtlskit.config.values import HerokuConfig, MyIpConfig
 from mtlskit.errors import Code, ConfigError
@@ -60,7 +61,7 @@ def parse_url(text: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise _bad("a user or a password has no place in this URL", hint)
     parse_host(host, hint=hint)
-    if parts.scheme == "http" and not _is_this_machine(host):
+    if parts.scheme == "http" and not leads_here(host):
         raise _bad("over http, anybody on the way could change the answer", "write https://")
     return text
 
@@ -94,15 +95,6 @@ def _host(text: str) -> str:
     if "@" in text:
         raise _bad("a user or a password has no place in it", _HOST_HINT)
     return text
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bad(sentence: str, hint: str) -> ConfigError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Final
 
 import httpx
+
+from mtlskit.config.reach import leads_here
 
 __all__ = ["is_loopback", "token_belongs"]
 
@@ -16,12 +17,7 @@ DOMAINS: Final = ("heroku.com", "herokai.com", "herokuspace.com", "herokudev.com
 
 def is_loopback(url: httpx.URL) -> bool:
     """This machine: `localhost`, 127.0.0.0/8, ::1. Other names are not resolved to find out."""
-    if url.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(url.host).is_loopback
-    except ValueError:
-        return False
+    return leads_here(url.host)
 
 
 def token_belongs(url: httpx.URL) -> bool:

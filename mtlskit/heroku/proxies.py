@@ -40,9 +40,12 @@ def _exempt(host: str, no_proxy: str) -> bool:
 def trust() -> ssl.SSLContext:
     """The CAs of this system (SSL_CERT_FILE and SSL_CERT_DIR included), or httpx's own where the system has none."""
     paths = ssl.get_default_verify_paths()
-    if paths.cafile is None and paths.capath is None:
-        return httpx.create_ssl_context()
-    return ssl.create_default_context()
+    none_here = paths.cafile is None and paths.capath is None
+    context = httpx.create_ssl_context() if none_here else ssl.create_default_context()
+    # Set and not inherited, so that every Python checks the same: the strict mode of 3.13 refuses roots without
+    # keyUsage, and the CAs of proxies that open TLS are often so. curl and the Heroku CLI take them.
+    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
+    return context
 
 
 class Routes(httpx.AsyncBaseTransport):

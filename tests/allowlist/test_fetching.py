@@ -14,6 +14,7 @@ import trustme
 
 from mtlskit.allowlist.fetching import FetchFailed, fetch
 from tests.support.echo_servers import answering
+from tests.support.old_ca import old_ca
 
 LIST = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n192.0.2.1"
 
@@ -81,9 +82,20 @@ async def test_a_list_comes_through_the_proxy_of_the_network(
     assert far.connects[0].startswith(b"CONNECT lists.example.com:443 ")
 
 
+async def test_a_ca_that_only_a_strict_reader_refuses_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, tls = old_ca(tmp_path, "lists.example.com")
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    async with far_away(LIST, tls) as far:
+        monkeypatch.setenv("HTTPS_PROXY", far.proxy)
+        assert await fetch("https://lists.example.com/", most=100, deadline=10) == b"192.0.2.1"
+
+
 async def test_nobody_elsewhere_makes_us_ask_this_machine(tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
     async with answering(LIST) as here:
-        for location in (here.url, here.url.replace("127.0.0.1", "localhost"), "https://[::1]/"):
+        names = (here.url, here.url.replace("127.0.0.1", "localhost"), "https://[::1]/", "https://[::ffff:127.0.0.1]/")
+        for location in names:
             async with far_away(redirect(location), tls) as far:
                 monkeypatch.setenv("HTTPS_PROXY", far.proxy)
                 with pytest.raises(FetchFailed, match="redirects to this machine"):

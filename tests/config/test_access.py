@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtlskit.config.access import parse_network, parse_pin, parse_user, parse_verify
-from mtlskit.config.reach import is_own_listener, is_this_machine_only, overlap
+from mtlskit.config.reach import is_own_listener, is_this_machine_only, leads_here, overlap
 from mtlskit.config.values import Endpoint, ListenAddress, TcpAddress, UnixAddress, Verify, VerifyMode
 from mtlskit.errors import ConfigError
 
@@ -140,6 +140,23 @@ def test_pins_refused(text: str, reason: str) -> None:
 )
 def test_reach(address: ListenAddress, only_here: bool) -> None:
     assert is_this_machine_only(address) is only_here
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("localhost", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:192.0.2.1", False),
+        ("192.0.2.1", False),
+        ("localhost.example.com", False),
+        ("", False),
+    ],
+)
+def test_where_a_host_leads(host: str, here: bool) -> None:
+    assert leads_here(host) is here
 
 
 @pytest.mark.parametrize(

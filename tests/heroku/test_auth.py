@@ -35,6 +35,8 @@ BASIC = "Basic " + base64.b64encode(f":{TOKEN}".encode()).decode()
         ("http://127.0.0.1:8080", True),
         ("http://127.9.9.9", True),
         ("https://[::1]:8080", True),
+        ("http://[::ffff:127.0.0.1]:8080", True),
+        ("http://[::ffff:192.0.2.1]", False),
         ("http://api.heroku.com", False),
         ("https://api.heroku.com.", False),
         ("https://notheroku.com", False),

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from mtlskit.heroku.token import Token
 from mtlskit.heroku.token_forms import AuthForm
 from mtlskit.heroku.transport import Lost, Transport
 from tests.support.api_client import CANARY, DATA, PLATFORM, TOKEN, assert_tells_no_secret, patience
+from tests.support.old_ca import old_ca
 from tests.support.tcp_api import Manner, TcpApi, answering, read_request, tcp_api
 
 
@@ -309,6 +311,27 @@ async def test_a_certificate_that_nobody_trusts() -> None:
     assert "SSL_CERT_FILE" in caught.value.hint
     assert connections == 1
     assert_tells_no_secret(caught.value)
+
+
+async def test_a_ca_that_only_a_strict_reader_refuses_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, context = old_ca(tmp_path, "localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+
+    async def serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(FINE)
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1", https_compatible=True)
+        inner = listener.transport_listener
+        assert isinstance(inner, trio.SocketListener)
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        async with client(f"https://localhost:{inner.socket.getsockname()[1]}") as heroku:
+            await get(heroku)
+        nursery.cancel_scope.cancel()
 
 
 PROXIES = {

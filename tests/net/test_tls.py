@@ -109,6 +109,18 @@ def test_a_damaged_record_fails_for_good_and_tells_the_peer(engines: tuple[TlsEn
     assert "BAD_RECORD_MAC" in (theirs.failure.reason or "")
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_callbacks_are_told_whose_the_engine_is(pki: Pki, version: ssl.TLSVersion) -> None:
+    contexts = Contexts.make(pki, version=version)
+    told: list[object] = []
+    contexts.client._msg_callback = lambda owner, *_message: told.append(owner)  # type: ignore[attr-defined]
+    ours, theirs, owner = contexts.engine(), TlsEngine(contexts.server, server_side=True), pki
+    ours.belong_to(owner)
+    _agree(ours, theirs)
+    assert told
+    assert all(one is owner for one in told)
+
+
 # Under trio.
 
 

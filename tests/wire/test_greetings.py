@@ -23,6 +23,7 @@ from mtlskit.wire.greetings import is_tls, recognised, shown
         (b"-NOAUTH Authentication required.\r\n", "a Redis server"),
         (b"\x4a\0\0\0\x0a8.0.36\0\x0b\0\0\0", "a MySQL or MariaDB server (8.0.36)"),
         (b"\x45\0\0\0\xff\x6a\x04Host '10.0.0.1' is not allowed", "a MySQL or MariaDB server"),
+        (b"\x45\0\0\0\xff\x15\x04#28000Access denied", None),  # no error that MySQL greets with
         (b"\x15\x03\x01\0\x02\x02\x46", "a server that speaks TLS from the first byte on"),
         (b"\x16", "a server that speaks TLS from the first byte on"),
         (b"S", None),

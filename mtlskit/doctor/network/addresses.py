@@ -10,6 +10,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from pathlib import Path
 from typing import Final
 
+from mtlskit.config.reach import leads_here
+
 __all__ = [
     "Oddity",
     "has_way_out",
@@ -123,9 +125,7 @@ def in_hosts_file(host: str) -> bool:
 def has_way_out() -> bool:
     """Whether a route leads out of this host: to the world, or to a name server that is not on it."""
     servers = [line[1] for line in _words_of(RESOLVERS) if len(line) > 1 and line[0] == "nameserver"]
-    near = [
-        (_family(server), server) for server in servers if is_address(server) and not ip_address(server).is_loopback
-    ]
+    near = [(_family(server), server) for server in servers if is_address(server) and not leads_here(server)]
     return any(_has_route(family, address) for family, address in (*_FAR, *near))
 
 

@@ -29,7 +29,7 @@ def external_address(address: str, moves: Mapping[str, str]) -> str:
     except ValueError:
         return address
     if isinstance(parsed, IPv6Address):
-        parsed = IPv4Address("127.0.0.1") if parsed.is_loopback else parsed.ipv4_mapped or parsed
+        parsed = parsed.ipv4_mapped or (IPv4Address("127.0.0.1") if parsed.is_loopback else parsed)
     return moves.get(str(parsed), str(parsed))
 
 

@@ -27,7 +27,10 @@ def test_a_bare_one_lets_nobody_in(tmp_path: Path) -> None:
     assert not any(addon.rules for addon in state.world.addons)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.2", "203.0.113.7", "::", "2001:db8::1", "fe80::1%eth0", "", "nonsense"])
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.2", "::ffff:127.0.0.2", "203.0.113.7", "::", "2001:db8::1", "fe80::1%eth0", "", "nonsense"],
+)
 def test_nobody_else_comes_in(tmp_path: Path, address: str) -> None:
     answer = open_state(tmp_path, SetClock()).admits(address)
     assert not answer.allowed

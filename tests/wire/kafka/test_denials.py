@@ -69,7 +69,7 @@ def asking(version: int, key: str, *, client_id: str | None = "me", correlation_
 def patience() -> Iterator[None]:
     """More is looked at than in use, so that every shape is, to its end."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(denials, "MAX_LOOK", 256 * 1024)
+        patch.setattr(denials, "MAX_LOOK", 4 * 1024 * 1024)  # a rare seed makes more than 256 KiB
         yield
 
 
@@ -156,7 +156,8 @@ def test_names_are_cut_and_counted() -> None:
 def test_no_more_is_looked_at_than_will_do() -> None:
     heard: list[Denied] = []
     allowed = b"\0\0" + refused_topics(1, "n" * 30_000)[18:]
-    payload = refused_topics(11, "")[:16] + allowed * 9 + refused_topics(2, "n")[16:]
+    many = denials.MAX_LOOK // len(allowed) + 1
+    payload = refused_topics(many + 2, "")[:16] + allowed * many + refused_topics(2, "n")[16:]
     assert len(payload) > denials.MAX_LOOK
     look(payload, 0, len(payload), 3, 1, heard.append)
     assert heard == []
