@@ -260,18 +260,22 @@ def test_a_session_of_small_questions_and_large_answers_is_no_company_to_itself(
         assert read_exactly(session.client, len(answer)) == answer
 
 
-@pytest.mark.parametrize(("size", "is_company"), [(1, True), (SMALL, True), (SMALL + 1, False), (16 * 1024, False)])
-def test_who_is_company(by_hand: Relay, clock: Clock, sessions: Sessions, size: int, *, is_company: bool) -> None:
-    """Small messages are; what is neither small nor a bulk transfer is served at once, and nobody makes room for it."""
+@pytest.mark.parametrize(("size", "rests"), [(1, True), (SMALL, True), (SMALL + 1, False), (16 * 1024, False)])
+def test_for_whom_a_transfer_rests(
+    by_hand: Relay, clock: Clock, dear: Dear, sessions: Sessions, size: int, *, rests: bool
+) -> None:
+    """For small messages. For what is neither small nor a bulk transfer it reads parts, and no more is done."""
     bulk, other = sessions.plain(), sessions.plain()
     pair, _ = _started(by_hand, bulk, other)
-    for _ in range(3):
-        _bulk_turn(by_hand, bulk, pair)
-        clock.now += COMPANY  # nothing is known of a session that has not said anything yet
-        other.client.sendall(bytes(size))
-        moved = _bulk_turn(by_hand, bulk, pair)
-        assert len(read_exactly(other.upstream, size)) == size
-    assert (moved <= PART_SIZE) == is_company
+    _bulk_turn(by_hand, bulk, pair)
+    other.client.sendall(bytes(size))
+    _bulk_turn(by_hand, bulk, pair)
+    assert len(read_exactly(other.upstream, size)) == size
+    clock.now += COMPANY  # nothing was known of a session that had not said anything yet
+    dear.cost = LONGEST_REST
+    other.upstream.sendall(b"an answer")
+    assert _bulk_turn(by_hand, bulk, pair) == PART_SIZE
+    assert bool(by_hand._resting) == rests, "an answer is judged by its question"
 
 
 def test_a_transfer_that_has_just_ended_is_no_company(by_hand: Relay, clock: Clock, sessions: Sessions) -> None:
@@ -300,7 +304,7 @@ def test_the_share_is_kept_over_many_rests(by_hand: Relay, clock: Clock, timer: 
     fairness = by_hand._fairness
     began, served = clock.now, 0.0
     while clock.now < began + 10:
-        fairness._company_until = clock.now + COMPANY
+        fairness._interactive_until = clock.now + COMPANY
         assert fairness.begin_bulk()
         clock.now += part
         served += part
@@ -314,7 +318,7 @@ def test_the_share_is_kept_over_many_rests(by_hand: Relay, clock: Clock, timer: 
 def test_a_transfer_below_its_share_never_rests(by_hand: Relay, clock: Clock) -> None:
     fairness = by_hand._fairness
     for _ in range(10_000):
-        fairness._company_until = clock.now + COMPANY
+        fairness._interactive_until = clock.now + COMPANY
         assert fairness.begin_bulk()
         clock.now += 0.000_1
         assert fairness.end_bulk()

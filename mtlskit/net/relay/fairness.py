@@ -2,15 +2,13 @@
 
 Theory of operation
 ===================
-A direction whose last read brought `PART_SIZE` bytes or more is a **bulk transfer**. One whose last read brought
-`SMALL` bytes or less is **interactive**, unless its session has been a bulk transfer a moment ago. All else is neither:
-it is not held back, and nobody makes room for it. As long as there is no bulk transfer, nothing of this is asked. When
-there are both,
+A direction whose last read brought `PART_SIZE` bytes or more is a **bulk transfer**. As long as there is none, nothing
+of this is asked. What is no bulk transfer comes first in its turn, and as long as a session is about that has not been
+one lately either, its **company**, a bulk transfer reads `PART_SIZE` bytes a turn instead of a whole buffer.
 
-* what is no bulk transfer comes first in its turn,
-* a bulk transfer reads `PART_SIZE` bytes a turn instead of a whole buffer, and
-* bulk transfers together take `BULK_SHARE` of the time, and then **rest**: their sockets are not read until they are
-  back at their share.
+A session is **interactive** whose last reads brought `SMALL` bytes or less in both directions. As long as one of these
+is about, bulk transfers together take `BULK_SHARE` of the time, and then **rest**: their sockets are not read until
+they are back at their share.
 
 The rest is not for the relay, which could serve both, but for what is around it. Where a transfer is as fast as the
 machine, its client, its server and the relay fill the cores, and each message of an interactive session waits for one
@@ -48,8 +46,9 @@ LONGEST_REST: Final = 0.010
 """Seconds. Where turns take milliseconds by themselves, because transfers are many or the machine is busy, it is this
 that ends a rest, and transfers get more than their share."""
 
-COMPANY: Final = 0.005
-"""Seconds for which an interactive session counts as being about after each of its messages."""
+COMPANY: Final = 0.002
+"""Seconds for which a session counts as being about after each of its messages: a few messages cost a transfer little,
+and from 500 a second on somebody is there all the time."""
 
 SMALL: Final = 4096
 """Bytes of a read. PostgreSQL sends large results in records of 8 KiB."""
@@ -64,14 +63,26 @@ _RESTS: Final = sys.platform != "win32"
 class Fairness:
     """The decisions; the thread carries them out."""
 
-    __slots__ = ("_began", "_buffers", "_bulk_until", "_company_until", "_due", "_rest_until", "_watched", "clock")
+    __slots__ = (
+        "_began",
+        "_buffers",
+        "_bulk_until",
+        "_company_until",
+        "_due",
+        "_interactive_until",
+        "_rest_until",
+        "_watched",
+        "clock",
+    )
 
     def __init__(self, watched: Mapping[int, End], buffers: Buffers) -> None:
         self.clock = time.monotonic
         self._watched = watched
         self._buffers = buffers
         self._company_until = 0.0
-        """Until when interactive sessions count as being about."""
+        """Until when other sessions count as being about."""
+        self._interactive_until = 0.0
+        """Until when interactive ones do."""
         self._bulk_until = 0.0
         """Until when bulk transfers do."""
         self._began = 0.0
@@ -92,8 +103,10 @@ class Fairness:
                 end.pair.bulk_until = now + _MEMORY
             else:
                 first.append(item)
-                if end.size <= SMALL and end.peer.size < PART_SIZE and end.pair.bulk_until <= now:
+                if end.peer.size < PART_SIZE and end.pair.bulk_until <= now:
                     self._company_until = now + COMPANY
+                    if end.size <= SMALL and end.peer.size <= SMALL:
+                        self._interactive_until = now + COMPANY
         if bulk:
             self._bulk_until = now + COMPANY
         buffers.greedy = now < self._bulk_until
@@ -107,9 +120,9 @@ class Fairness:
 
     def end_bulk(self) -> bool:
         """They have been served. Whether they may be served again: False where they must rest first."""
-        now = self.clock()
-        if now >= self._company_until or not _RESTS:
+        if self._began >= self._interactive_until or not _RESTS:
             return True
+        now = self.clock()
         due = max(self._due, self._began - BURST) + (now - self._began) / BULK_SHARE
         self._due = due = min(due, now + LONGEST_REST)
         if due - now <= BURST:
