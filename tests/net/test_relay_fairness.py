@@ -163,7 +163,7 @@ def test_a_bulk_transfer_that_had_its_share_rests_and_interactive_sessions_do_no
     for _ in range(50):
         _ask(by_hand, interactive)
     assert pair.bytes_up == before, "it rests"
-    # Four fifths of the time are for others: what took 2 ms, after 1 ms for nothing, is followed by a rest of 7.
+    # Five sixths of the time are for others: what took 2 ms, after 1 ms for nothing, is followed by a rest of 9.
     clock.now += 2 * BURST * (1 / BULK_SHARE - 1) - BURST - 0.000_01
     _ask(by_hand, interactive)
     _ask(by_hand, interactive)

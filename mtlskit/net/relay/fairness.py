@@ -36,7 +36,7 @@ from mtlskit.net.relay.watcher import READ
 
 __all__ = ["BULK_SHARE", "BURST", "COMPANY", "LONGEST_REST", "SMALL", "Fairness"]
 
-BULK_SHARE: Final = 1 / 5
+BULK_SHARE: Final = 1 / 6
 """Of the time, for all bulk transfers together while interactive sessions are about."""
 
 BURST: Final = 0.001
